@@ -1,8 +1,8 @@
 """Write every log line as one JSON object, with the ids of the request or job that caused it.
 
 Ids travel by one context variable: `bind_context(job_id=...)` sets them for a block (and for the tasks
-started in it), the logger adapter reads them. Libraries' own log lines, Python warnings and uncaught exceptions
-go the same way, so that stderr never carries a bare traceback. What to log, and when, is left to the callers.
+started in it), the logger adapter reads them. Libraries' own log lines, Python warnings and crashes
+go the same way, so that stderr never carries a bare traceback. What to log is left to the callers.
 """
 
 from __future__ import annotations
