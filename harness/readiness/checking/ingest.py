@@ -1,0 +1,74 @@
+"""Put the whole corpus through the system once and keep what came back: ids, answers, states, timings.
+
+One session, one ingestion: many checks look at its traces from outside (SQL, logs, the simulator's true
+log). Judges nothing; a document that did not end is an error here because then nothing measured on top
+would mean anything.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from readiness.documents import Corpus, Document
+    from readiness.targets.base import JobStatus, Lane, Submission
+
+INGEST_SECONDS = (
+    60.0  # a corpus of some hundred documents needs a few seconds; more means that the system stands still
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """The ingested corpus. Jobs are keyed by job id; a document that occurs twice in the corpus has one
+    job.
+    """
+
+    lane: Lane
+    corpus: Corpus
+    documents: Mapping[str, Document]
+    submissions: Mapping[str, Submission]
+    statuses: Mapping[str, JobStatus]
+    submit_seconds: Mapping[str, float]
+    total_seconds: float
+
+    @property
+    def job_ids(self) -> list[str]:
+        """Every job, in the order of submission."""
+        return list(self.submissions)
+
+    @property
+    def done(self) -> list[str]:
+        """The jobs that the system says are done, in the order of submission."""
+        return [job for job in self.submissions if str(self.statuses[job].state) == "done"]
+
+
+def ingest(lane: Lane, corpus: Corpus, *, seconds: float = INGEST_SECONDS) -> Ingested:
+    """Submit every document of ``corpus`` and wait until each job has ended; raises DeadlineExceeded
+    otherwise.
+    """
+    documents: dict[str, Document] = {}
+    submissions: dict[str, Submission] = {}
+    submit_seconds: dict[str, float] = {}
+    started = time.monotonic()
+    for document in corpus.documents:
+        before = time.monotonic()
+        submission = lane.enqueue(document)
+        took = time.monotonic() - before
+        if submission.job_id and submission.job_id not in submissions:
+            documents[submission.job_id] = document
+            submissions[submission.job_id] = submission
+            submit_seconds[submission.job_id] = took
+    statuses = lane.wait_all(list(submissions), seconds=seconds)
+    return Ingested(
+        lane=lane,
+        corpus=corpus,
+        documents=documents,
+        submissions=submissions,
+        statuses=statuses,
+        submit_seconds=submit_seconds,
+        total_seconds=time.monotonic() - started,
+    )

@@ -1,0 +1,96 @@
+"""What a pytest session knows about the run it belongs to: run folder, plan, profile snapshot, and how to
+repeat it.
+
+Reads plan.json and profile.json, which `readiness run` writes before anything starts. Starts nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from readiness.errors import HarnessFailure
+
+RUN_VARIABLE = "READINESS_RUN"
+DOCUMENTS_VARIABLE = "READINESS_DOCUMENTS"
+NOT_IN_A_RUN = "run them through readiness run: checks need the stack of a run (READINESS_RUN is not set)"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSession:
+    """The run that the checks belong to. ``claims`` is None when the folder has no profile snapshot."""
+
+    run_dir: Path
+    plan: Mapping[str, Any]
+    claims: frozenset[str] | None
+
+    @classmethod
+    def load(cls, run_dir: Path) -> RunSession:
+        """Read the run folder; raises HarnessFailure when the plan is missing or unreadable."""
+        if not run_dir.is_dir():
+            raise HarnessFailure(
+                f"{RUN_VARIABLE}: expected a run folder, got: {run_dir}. Use `readiness run`."
+            )
+        profile_file = run_dir / "profile.json"
+        claims = claim_ids(_read(profile_file)) if profile_file.exists() else None
+        return cls(run_dir=run_dir, plan=_read(run_dir / "plan.json"), claims=claims)
+
+    @property
+    def seed(self) -> int:
+        """The run's seed; every random choice of a check is drawn from it."""
+        return int(self.plan.get("seed", 0))
+
+    @property
+    def target(self) -> str:
+        """The name of the system under examination, as the plan has it."""
+        return str(self.plan.get("target", "ragworker"))
+
+    def repeat_command(self, claims: Sequence[str]) -> str:
+        """The command that repeats the checks of ``claims`` with the same seed."""
+        words = ["readiness", "run"]
+        if profile := self.plan.get("profile"):
+            words += ["--profile", str(profile)]
+        for claim in claims:
+            words += ["--only", claim]
+        return shlex.join([*words, "--seed", str(self.seed)])
+
+    def unknown_claims(self, marked: Iterable[str]) -> list[str]:
+        """One sentence for each marked claim that the profile does not have; empty without a snapshot."""
+        known = self.claims
+        if known is None:
+            return []
+        return [_unknown(claim, known) for claim in marked if claim not in known]
+
+
+def _unknown(claim: str, known: frozenset[str]) -> str:
+    near = difflib.get_close_matches(claim, sorted(known), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return (
+        f"claim {claim!r}: expected a claim of the run's profile (profile.json), but it has no such id{hint}"
+        " Add it to reports/scorecard.yaml or correct the mark."
+    )
+
+
+def claim_ids(profile: Mapping[str, Any]) -> frozenset[str]:
+    """The ids in a profile snapshot: ``claims`` is a mapping by id or a list of blocks with an ``id``."""
+    claims = profile.get("claims", {})
+    if isinstance(claims, Mapping):
+        return frozenset(str(claim) for claim in claims)
+    return frozenset(str(claim["id"]) for claim in claims)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise HarnessFailure(
+            f"{path}: expected the JSON that `readiness run` writes, got: {problem}"
+        ) from problem
+    if not isinstance(content, dict):
+        raise HarnessFailure(f"{path}: expected a JSON object, got: {type(content).__name__}")
+    return content
