@@ -1,0 +1,24 @@
+"""The parts a run needs beside the target: start them, wait until they are ready, end every one of them."""
+
+from readiness.stack.base import StackInfo, StackPlan
+from readiness.stack.processes import (
+    ManagedProcess,
+    Probe,
+    StackError,
+    clean_environment,
+    spawn,
+    stop_all,
+)
+from readiness.stack.strays import sweep_stray
+
+__all__ = [
+    "ManagedProcess",
+    "Probe",
+    "StackError",
+    "StackInfo",
+    "StackPlan",
+    "clean_environment",
+    "spawn",
+    "stop_all",
+    "sweep_stray",
+]
