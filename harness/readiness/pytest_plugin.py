@@ -25,7 +25,13 @@ from readiness.checking.outcomes import (
     CheckOutcome,
     OutcomeBook,
 )
-from readiness.checking.session import DOCUMENTS_VARIABLE, NOT_IN_A_RUN, RUN_VARIABLE, RunSession
+from readiness.checking.session import (
+    DOCUMENTS_VARIABLE,
+    NOT_IN_A_RUN,
+    ROOT_VARIABLE,
+    RUN_VARIABLE,
+    RunSession,
+)
 from readiness.errors import HarnessFailure
 
 if TYPE_CHECKING:
@@ -34,7 +40,7 @@ if TYPE_CHECKING:
     from readiness.documents import Corpus
     from readiness.evidence import EvidenceWriter
     from readiness.root import Root
-    from readiness.stack import StackInfo
+    from readiness.stack.base import StackInfo
     from readiness.targets.base import Lane, Target
 
 MAIN_LANE = "main"
@@ -42,7 +48,6 @@ MAIN_WORKERS = 2
 MAIN_GROUP = "ingested"  # xdist group of every test that looks at the main lane
 
 _SESSION = pytest.StashKey[RunSession | None]()
-_WRITER = pytest.StashKey["EvidenceWriter"]()
 _EVIDENCE = pytest.StashKey["ClaimEvidence"]()
 
 
@@ -168,7 +173,8 @@ class OutcomeListener:
         }
         for claim in outcome.claims:
             if session.claims is None or claim in session.claims:
-                _writer(self._config).record(claim, "outcome", data, check=outcome.check)
+                writer = _writer(self._config, [claim])
+                writer.record(claim, "outcome", data, check=outcome.check)
 
 
 def marked_claims(item: pytest.Item) -> tuple[str, ...]:
@@ -191,13 +197,11 @@ def _session(config: pytest.Config) -> RunSession:
     return session
 
 
-def _writer(config: pytest.Config) -> EvidenceWriter:
-    if _WRITER not in config.stash:
-        from readiness.evidence import EvidenceWriter  # noqa: PLC0415 - only a run needs it
+def _writer(config: pytest.Config, claims: Sequence[str]) -> EvidenceWriter:
+    from readiness.evidence import EvidenceWriter  # noqa: PLC0415 - only a run needs it
 
-        session = _session(config)
-        config.stash[_WRITER] = EvidenceWriter(session.run_dir, command=session.repeat_command(()))
-    return config.stash[_WRITER]
+    session = _session(config)
+    return EvidenceWriter(session.run_dir, command=session.repeat_command(claims))
 
 
 # Fixtures: the run
@@ -211,8 +215,8 @@ def run_dir(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture(scope="session")
 def plan(pytestconfig: pytest.Config) -> Mapping[str, Any]:
-    """The content of plan.json."""
-    return _session(pytestconfig).plan
+    """The content of plan.json, with the profile's knobs (``kills`` and the like) beside the rest."""
+    return _session(pytestconfig).knobs
 
 
 @pytest.fixture(scope="session")
@@ -224,9 +228,9 @@ def seed(pytestconfig: pytest.Config) -> int:
 @pytest.fixture(scope="session")
 def stack(run_dir: Path) -> StackInfo:
     """What the run started: addresses and parts."""
-    from readiness.stack import StackInfo  # noqa: PLC0415 - only a run needs it
+    from readiness.stack.base import StackInfo  # noqa: PLC0415 - only a run needs it
 
-    return StackInfo.from_json((run_dir / "stack.json").read_text(encoding="utf-8"))
+    return StackInfo.read(run_dir)
 
 
 @pytest.fixture(scope="session")
@@ -234,16 +238,17 @@ def root() -> Root:
     """The content rooms: checks, rules, dashboards, load tests, profile."""
     from readiness.root import find_root  # noqa: PLC0415 - only a run needs it
 
-    return find_root(None)
+    given = os.environ.get(ROOT_VARIABLE, "")
+    return find_root(Path(given) if given else None)
 
 
 @pytest.fixture(scope="session")
-def documents() -> Corpus:
+def documents(root: Root) -> Corpus:
     """The documents of the run: READINESS_DOCUMENTS, or the default corpus."""
     from readiness.documents import load_documents  # noqa: PLC0415 - only a run needs it
 
     folder = os.environ.get(DOCUMENTS_VARIABLE, "")
-    return load_documents(Path(folder) if folder else None)
+    return load_documents(Path(folder) if folder else None, samples=root.samples)
 
 
 # Fixtures: the target
@@ -333,7 +338,7 @@ def evidence(request: pytest.FixtureRequest) -> ClaimEvidence:
             f"{item.nodeid}: expected a mark claim(…) on a test that records evidence; add it"
         )
     recorder = ClaimEvidence(
-        _writer(request.config), claims=claims, check=item.nodeid.rpartition("@")[0] or item.nodeid
+        _writer(request.config, claims), claims=claims, check=item.nodeid.rpartition("@")[0] or item.nodeid
     )
     item.stash[_EVIDENCE] = recorder
     return recorder

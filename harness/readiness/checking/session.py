@@ -18,6 +18,7 @@ from readiness.errors import HarnessFailure
 
 RUN_VARIABLE = "READINESS_RUN"
 DOCUMENTS_VARIABLE = "READINESS_DOCUMENTS"
+ROOT_VARIABLE = "READINESS_ROOT"
 NOT_IN_A_RUN = "run them through readiness run: checks need the stack of a run (READINESS_RUN is not set)"
 
 
@@ -44,6 +45,11 @@ class RunSession:
     def seed(self) -> int:
         """The run's seed; every random choice of a check is drawn from it."""
         return int(self.plan.get("seed", 0))
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """The plan with the profile's knobs beside the rest: ``plan["kills"]``."""
+        return {**self.plan, **self.plan.get("knobs", {})}
 
     @property
     def target(self) -> str:
