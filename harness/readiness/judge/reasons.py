@@ -66,7 +66,7 @@ REASONS: dict[str, Text] = {
         "최악값 {value}이(가) 목표를 충족하지 못합니다.",
     ),
     "short_exposure": Text(
-        "{hours} h of observation cannot prove this; {required_hours} h are needed if failures go on as so far.",
+        "{hours} h of observation cannot prove this; {required_hours} h would, if it goes on as so far.",
         "관측 시간 {hours}시간으로는 입증할 수 없습니다. 지금 추세라면 {required_hours}시간이 필요합니다.",
     ),
     "chain_broken": Text(
@@ -75,7 +75,7 @@ REASONS: dict[str, Text] = {
     ),
     "torn_line": Text(
         "A writer was killed inside its last record ({problem}); the finished records alone do not prove it.",
-        "기록 중 프로세스가 종료되어 마지막 줄이 불완전합니다({problem}). 완료된 기록만으로는 입증할 수 없습니다.",
+        "기록 도중 프로세스가 종료되었습니다({problem}). 완료된 기록만으로는 입증할 수 없습니다.",
     ),
     "bad_data": Text(
         "A record cannot be a measurement: {problem}.",

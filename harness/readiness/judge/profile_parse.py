@@ -1,0 +1,307 @@
+"""From the bytes of scorecard.yaml to a Profile. Pure: profile.py reads the file, profile_yaml.py reads YAML.
+
+Each block of the file has one function; each key one line. What a key may hold stands beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from readiness.errors import BadInput
+from readiness.judge.figures import CASES, NOUNS, SAMPLES, SECONDS
+from readiness.judge.model import Group, Link, Operations, Text
+from readiness.judge.profile_model import (
+    KNOB_NAMES,
+    CheckLimits,
+    Claim,
+    Estimator,
+    EstimatorKind,
+    Gate,
+    Knobs,
+    Profile,
+    Section,
+)
+from readiness.judge.profile_yaml import Cursor, compose, nearest
+
+VERSION = 1
+# Parts of the stack that a claim may need to be real.
+PARTS = ("redis", "sql", "prometheus", "promtool", "alertmanager", "amtool", "grafana", "embedding")
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
+CLAIM_ID = re.compile(r"[A-Z][A-Z0-9]*\.[a-z][a-z0-9_]*")
+VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,60}")
+TOP_KEYS = ("version", "target", "sections", "gates", "claims", "profiles", "operations")
+CLAIM_KEYS = ("section", "spec", "statement", "estimator", "weight", "fault", "needs", "sla", "founding")
+OVERLAY_KEYS = ("title", "name", "extends", *KNOB_NAMES)
+
+
+def parse_profile(content: bytes, *, name: str, file: str) -> Profile:
+    """Return the profile `name` of a scorecard file."""
+    top = _top(content, file)
+    profiles = top["profiles"].mapping()
+    if name not in profiles:
+        there = ", ".join(profiles) or "none"
+        raise BadInput(
+            f"--profile {name}: expected one of {there} ({file}) or a YAML file, got {name!r}. "
+            f"{nearest(name, tuple(profiles))}"
+        )
+    # Every entry is parsed, so that a mistake in one profile does not wait for its first use.
+    parsed = {entry: _profile_entry(cursor, Knobs()) for entry, cursor in profiles.items()}
+    title, knobs = parsed[name]
+    sections = _sections(top["sections"])
+    claims = _claims(top["claims"], sections)
+    return Profile(
+        name=name,
+        title=title,
+        target=top["target"].text(longest=60),
+        sections=sections,
+        gates=_gates(top["gates"], claims),
+        claims=claims,
+        knobs=knobs,
+        operations=_operations(top["operations"]) if "operations" in top else Operations(),
+        origin=file,
+    )
+
+
+def parse_profile_file(content: bytes, overlay: bytes, *, base_file: str, file: str) -> Profile:
+    """Return the profile of a person's own file: the base it extends, with its own knobs."""
+    cursor = compose(overlay, file=file)
+    entries = cursor.fields(OVERLAY_KEYS)
+    base_name = "quick"
+    if "extends" in entries:
+        base_name = entries["extends"].word(names_of(content, file=base_file), what="a profile to extend")
+    base = parse_profile(content, name=base_name, file=base_file)
+    name = base_name + "-custom"
+    if "name" in entries:
+        name = entries["name"].text(longest=40)
+        if not NAME.fullmatch(name):
+            entries["name"].fail("a name of small letters, digits, '-' and '_'")
+    title = entries["title"].bilingual() if "title" in entries else base.title
+    return replace(base, name=name, title=title, knobs=_knobs(entries, base.knobs), origin=file)
+
+
+def names_of(content: bytes, *, file: str) -> tuple[str, ...]:
+    """Return the names of the profiles in a scorecard file."""
+    return tuple(_top(content, file)["profiles"].mapping())
+
+
+def _top(content: bytes, file: str) -> dict[str, Cursor]:
+    root = compose(content, file=file)
+    top = root.fields(TOP_KEYS, required=[key for key in TOP_KEYS if key != "operations"])
+    if top["version"].integer(0, 1000) != VERSION:
+        top["version"].fail(f"version {VERSION}", hint="This readiness reads version 1 only.")
+    return top
+
+
+def _sections(cursor: Cursor) -> tuple[Section, ...]:
+    sections = tuple(_section(name, entry) for name, entry in cursor.mapping().items())
+    for group in Group:
+        if not any(section.group == group for section in sections):
+            cursor.fail(f"at least one section of the group {group}")
+    return sections
+
+
+def _section(name: str, entry: Cursor) -> Section:
+    keys = entry.fields(("group", "title", "weight"), required=("group", "title", "weight"))
+    group = Group(keys["group"].word([str(group) for group in Group], what="reliability or observability"))
+    return Section(_name(name, entry), group, keys["title"].bilingual(), keys["weight"].integer(1, 100))
+
+
+def _claims(cursor: Cursor, sections: tuple[Section, ...]) -> tuple[Claim, ...]:
+    claims = tuple(_claim(name, entry, sections) for name, entry in cursor.mapping().items())
+    for section in sections:
+        if not any(claim.section == section.id for claim in claims):
+            cursor.fail(f"at least one claim of the section {section.id}", hint="Add one or drop the
+            section.")
+    return claims
+
+
+def _claim(name: str, entry: Cursor, sections: tuple[Section, ...]) -> Claim:
+    if not CLAIM_ID.fullmatch(name):
+        entry.fail(f"a claim id like A5.kill (got {name!r}) as the key of a block")
+    keys = entry.fields(CLAIM_KEYS, required=("section", "spec", "statement", "estimator", "weight"))
+    return Claim(
+        id=name,
+        section=keys["section"].word([section.id for section in sections], what="a section of this file"),
+        spec=keys["spec"].each(lambda item: item.text(longest=20), at_least=1),
+        statement=keys["statement"].bilingual(),
+        estimator=_estimator(keys["estimator"]),
+        weight=keys["weight"].integer(1, 10),
+        fault=keys["fault"].text(longest=200) if "fault" in keys else None,
+        needs=keys["needs"].each(_part) if "needs" in keys else (),
+        sla=keys["sla"].text(longest=20) if "sla" in keys else None,
+        founding=keys["founding"].text(longest=60) if "founding" in keys else None,
+    )
+
+
+def _part(cursor: Cursor) -> str:
+    return cursor.word(PARTS, what="a part of the stack")
+
+
+def _estimator(cursor: Cursor) -> Estimator:
+    entries = cursor.mapping()
+    if "kind" not in entries:
+        cursor.fail("an estimator with a `kind`", hint=f"Known kinds: {', '.join(EstimatorKind)}.")
+    kind = EstimatorKind(entries["kind"].word([str(k) for k in EstimatorKind], what="a kind of estimator"))
+    return ESTIMATORS[kind](cursor)
+
+
+def _checks(cursor: Cursor) -> Estimator:
+    keys = cursor.fields(("kind", "min_cases"), required=("min_cases",))
+    return Estimator(
+        EstimatorKind.CHECKS, "cases", CASES, minimum_n=keys["min_cases"].integer(1, 1_000_000)
+    )
+
+
+def _zero_violations(cursor: Cursor) -> Estimator:
+    keys = cursor.fields(("kind", "min_trials", "unit"), required=("min_trials", "unit"))
+    least = keys["min_trials"].integer(1, 100_000_000)
+    return Estimator(EstimatorKind.ZERO_VIOLATIONS, "fraction", _noun(keys["unit"]), minimum_n=least)
+
+
+def _rate(cursor: Cursor) -> Estimator:
+    keys = cursor.fields(("kind", "max", "unit"), required=("max", "unit"))
+    limit = _fraction(keys["max"])
+    return Estimator(EstimatorKind.RATE, "fraction", _noun(keys["unit"]), limit=limit)
+
+
+def _percentile(cursor: Cursor) -> Estimator:
+    keys = cursor.fields(("kind", "q", "max", "unit", "of"), required=("q", "max", "unit"))
+    return Estimator(
+        EstimatorKind.PERCENTILE,
+        keys["unit"].text(longest=10),
+        _noun(keys["of"]) if "of" in keys else SAMPLES,
+        limit=keys["max"].number(0, 1e12),
+        quantile=_fraction(keys["q"]),
+    )
+
+
+def _count(cursor: Cursor) -> Estimator:
+    keys = cursor.fields(("kind", "max", "window", "unit"), required=("max", "window", "unit"))
+    return Estimator(
+        EstimatorKind.COUNT,
+        "",
+        _noun(keys["unit"]),
+        limit=keys["max"].number(0.001, 1e9),
+        window=keys["window"].integer(1, 100_000_000),
+    )
+
+
+def _mtbf(cursor: Cursor) -> Estimator:
+    keys = cursor.fields(("kind", "min_hours"), required=("min_hours",))
+    return Estimator(EstimatorKind.MTBF, "h", SECONDS, limit=keys["min_hours"].number(0.001, 1e6))
+
+
+def _availability(cursor: Cursor) -> Estimator:
+    keys = cursor.fields(("kind", "min"), required=("min",))
+    return Estimator(EstimatorKind.AVAILABILITY, "fraction", SECONDS, limit=_fraction(keys["min"]))
+
+
+def _worst(cursor: Cursor) -> Estimator:
+    required = ("max", "unit", "min_samples")
+    keys = cursor.fields(("kind", "of", *required), required=required)
+    return Estimator(
+        EstimatorKind.WORST,
+        keys["unit"].text(longest=10),
+        _noun(keys["of"]) if "of" in keys else SAMPLES,
+        limit=keys["max"].number(0, 1e12),
+        minimum_n=keys["min_samples"].integer(1, 1_000_000),
+    )
+
+
+ESTIMATORS: Mapping[EstimatorKind, Callable[[Cursor], Estimator]] = {
+    EstimatorKind.CHECKS: _checks,
+    EstimatorKind.ZERO_VIOLATIONS: _zero_violations,
+    EstimatorKind.RATE: _rate,
+    EstimatorKind.PERCENTILE: _percentile,
+    EstimatorKind.COUNT: _count,
+    EstimatorKind.MTBF: _mtbf,
+    EstimatorKind.AVAILABILITY: _availability,
+    EstimatorKind.WORST: _worst,
+}
+
+
+def _gates(cursor: Cursor, claims: tuple[Claim, ...]) -> tuple[Gate, ...]:
+    ids = [claim.id for claim in claims]
+    gates = []
+    for name, entry in cursor.mapping().items():
+        keys = entry.fields(("title", "claims"), required=("title", "claims"))
+        members = keys["claims"].each(lambda item: item.word(ids, what="a claim of this file"), at_least=1)
+        gates.append(Gate(_name(name, entry), keys["title"].bilingual(), members))
+    return tuple(gates)
+
+
+def _profile_entry(cursor: Cursor, base: Knobs) -> tuple[Text, Knobs]:
+    entries = cursor.fields(("title", *KNOB_NAMES), required=("title",))
+    return entries["title"].bilingual(), _knobs(entries, base)
+
+
+def _knobs(entries: Mapping[str, Cursor], base: Knobs) -> Knobs:
+    def integer(key: str, default: int, low: int, high: int) -> int:
+        return entries[key].integer(low, high) if key in entries else default
+
+    settings = dict(base.system_settings)
+    if "system_settings" in entries:
+        settings.update(_settings(entries["system_settings"]))
+    return Knobs(
+        kills=integer("kills", base.kills, 0, 10_000),
+        load_seconds=entries["load_seconds"].number(1, 604_800) if "load_seconds" in entries else
+        base.load_seconds, load_users=integer("load_users", base.load_users, 1, 10_000),
+        sse_streams=integer("sse_streams", base.sse_streams, 0, 100_000),
+        documents_min=integer("documents_min", base.documents_min, 1, 10_000_000),
+        system_settings=dict(sorted(settings.items())), seed=entries["seed"].integer(0, 2**31 - 1) if "seed"
+        in entries else base.seed, checks=_check_limits(entries["checks"], base.checks) if "checks" in entries
+        else base.checks,
+    )
+
+
+def _check_limits(cursor: Cursor, base: CheckLimits) -> CheckLimits:
+    keys = cursor.fields(("timeout_seconds", "test_timeout_seconds"))
+    return CheckLimits(
+        keys["timeout_seconds"].number(1, 604_800) if "timeout_seconds" in keys else base.timeout_seconds,
+        keys["test_timeout_seconds"].number(1, 86_400)
+        if "test_timeout_seconds" in keys
+        else base.test_timeout_seconds,
+    )
+
+
+def _settings(cursor: Cursor) -> dict[str, str]:
+    settings = {}
+    for name, entry in cursor.mapping().items():
+        if not VARIABLE.fullmatch(name):
+            entry.fail(f"an environment variable in capitals (got {name!r}) as the key of a value")
+        settings[name] = entry.scalar()
+    return settings
+
+
+def _operations(cursor: Cursor) -> Operations:
+    keys = cursor.fields(("dashboards", "runbooks", "contacts"))
+
+    def links(key: str) -> tuple[Link, ...]:
+        return keys[key].each(_link) if key in keys else ()
+
+    return Operations(links("dashboards"), links("runbooks"), links("contacts"))
+
+
+def _link(cursor: Cursor) -> Link:
+    keys = cursor.fields(("name", "target"), required=("name", "target"))
+    return Link(keys["name"].bilingual(), keys["target"].text(longest=300))
+
+
+def _noun(cursor: Cursor) -> Text:
+    return NOUNS[cursor.word(tuple(NOUNS), what="what is counted")]
+
+
+def _fraction(cursor: Cursor) -> float:
+    expected = "a fraction between 0 and 1 (3 % is 0.03)"
+    value = cursor.number(0, 1, what=expected)
+    if not 0 < value < 1:
+        cursor.fail(expected)
+    return value
+
+
+def _name(name: str, entry: Cursor) -> str:
+    if not NAME.fullmatch(name):
+        entry.fail(f"a name of small letters, digits, '-' and '_' (got {name!r}) as the key of a block")
+    return name
