@@ -1,7 +1,8 @@
-"""Print the HTML files in sources/ to the PDF samples beside this script, and show that their text comes out again.
+"""Print the HTML files beside this script to the PDF samples in the folder above; read their text back.
 
-Run by hand when a source changes: `python loadtests/samples/make_pdfs.py [chromium]`. The PDFs are committed; no
-test, check or run calls this script, so nobody needs a browser. It needs Chromium and the Noto CJK fonts.
+Run by hand when a source changes: `python loadtests/samples/sources/make_pdfs.py [chromium]`. The PDFs are
+committed; no test, check or run calls this script, so nobody needs a browser. It needs Chromium and the
+Noto CJK fonts.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def main(argv: list[str]) -> int:
         print("make_pdfs: expected Chromium on PATH or as the argument, found none", file=sys.stderr)
         return 1
     worst = 0
-    for source in sorted((HERE / "sources").glob("*.html")):
-        target = HERE / f"{source.stem}.pdf"
+    for source in sorted(HERE.glob("*.html")):
+        target = HERE.parent / f"{source.stem}.pdf"
         print_to_pdf(browser, source, target)
         worst = max(worst, inspect(target))
     return worst
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> int:
 def print_to_pdf(browser: str, source: Path, target: Path) -> None:
     """Print one page with a browser profile of its own, so that no open browser is touched."""
     with tempfile.TemporaryDirectory() as profile:
-        subprocess.run(  # noqa: S603 - the browser that the caller chose
+        subprocess.run(
             [
                 browser,
                 "--headless=new",
