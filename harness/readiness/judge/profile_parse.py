@@ -112,8 +112,7 @@ def _claims(cursor: Cursor, sections: tuple[Section, ...]) -> tuple[Claim, ...]:
     claims = tuple(_claim(name, entry, sections) for name, entry in cursor.mapping().items())
     for section in sections:
         if not any(claim.section == section.id for claim in claims):
-            cursor.fail(f"at least one claim of the section {section.id}", hint="Add one or drop the
-            section.")
+            cursor.fail(f"at least one claim of the section {section.id}", hint="Add one, or drop it.")
     return claims
 
 
@@ -149,9 +148,7 @@ def _estimator(cursor: Cursor) -> Estimator:
 
 def _checks(cursor: Cursor) -> Estimator:
     keys = cursor.fields(("kind", "min_cases"), required=("min_cases",))
-    return Estimator(
-        EstimatorKind.CHECKS, "cases", CASES, minimum_n=keys["min_cases"].integer(1, 1_000_000)
-    )
+    return Estimator(EstimatorKind.CHECKS, "cases", CASES, minimum_n=keys["min_cases"].integer(1, 1_000_000))
 
 
 def _zero_violations(cursor: Cursor) -> Estimator:
@@ -246,13 +243,15 @@ def _knobs(entries: Mapping[str, Cursor], base: Knobs) -> Knobs:
         settings.update(_settings(entries["system_settings"]))
     return Knobs(
         kills=integer("kills", base.kills, 0, 10_000),
-        load_seconds=entries["load_seconds"].number(1, 604_800) if "load_seconds" in entries else
-        base.load_seconds, load_users=integer("load_users", base.load_users, 1, 10_000),
+        load_seconds=entries["load_seconds"].number(1, 604_800)
+        if "load_seconds" in entries
+        else base.load_seconds,
+        load_users=integer("load_users", base.load_users, 1, 10_000),
         sse_streams=integer("sse_streams", base.sse_streams, 0, 100_000),
         documents_min=integer("documents_min", base.documents_min, 1, 10_000_000),
-        system_settings=dict(sorted(settings.items())), seed=entries["seed"].integer(0, 2**31 - 1) if "seed"
-        in entries else base.seed, checks=_check_limits(entries["checks"], base.checks) if "checks" in entries
-        else base.checks,
+        system_settings=dict(sorted(settings.items())),
+        seed=entries["seed"].integer(0, 2**31 - 1) if "seed" in entries else base.seed,
+        checks=_check_limits(entries["checks"], base.checks) if "checks" in entries else base.checks,
     )
 
 
