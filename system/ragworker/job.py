@@ -1,0 +1,228 @@
+"""The values that describe a job, and the states it may go through. Pure: no clock, no Redis, no SQL.
+
+    queued -> running -> done                              its effect is committed
+      ^         |-----> retrying -> running                failed, waits for its delay
+      |         |-----> dead                               failed for good, kept whole as a dead letter
+      |         |-----> cancelled                          a person ended it
+      |---------'                                          handed back, or its worker's lease ran out
+      '---- dead                                           an operator requeued it
+
+A job that waits (queued, retrying) can be cancelled too. `attempt` counts failures (retries + 1),
+`deliveries` counts workers that held the job in this attempt series (lost leases + 1): a crash raises only
+the second, so a job that kills its workers cannot go round for ever, and a job that was merely unlucky with
+its workers keeps its retries. Storing all this is left to `queue.py` and `lua/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+#: Kept entries of a job's history: four retries make about ten; a crash loop must not grow it for ever.
+HISTORY_LIMIT: Final = 50
+
+#: Upper borders in ms; 60 000 is the objective of the P95 (H1), 300 000 that of recovery (H7).
+JOB_DURATION_BUCKETS_MS: Final = (
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 45_000, 60_000, 120_000, 300_000,
+)  # fmt: skip
+#: Upper borders in ms; the last one is the default deadline of a request.
+EMBEDDING_LATENCY_BUCKETS_MS: Final = (5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000)
+
+
+class JobState(StrEnum):
+    """Where a job is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    DONE = "done"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether no worker will touch the job any more."""
+        return self in _TERMINAL
+
+
+_TERMINAL: Final = frozenset({JobState.DONE, JobState.DEAD, JobState.CANCELLED})
+
+#: The legal transitions; the Lua scripts make no other.
+TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED}),
+    JobState.RUNNING: frozenset(
+        {JobState.DONE, JobState.RETRYING, JobState.DEAD, JobState.CANCELLED, JobState.QUEUED}
+    ),
+    JobState.RETRYING: frozenset({JobState.RUNNING, JobState.CANCELLED}),
+    JobState.DONE: frozenset(),
+    JobState.DEAD: frozenset({JobState.QUEUED}),
+    JobState.CANCELLED: frozenset(),
+}
+
+
+class Priority(StrEnum):
+    """Which ready list a job waits in; every high job is served before any normal one."""
+
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class OutcomeKind(StrEnum):
+    """What a worker says about a job that it held."""
+
+    DONE = "done"
+    RETRY = "retry"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    RELEASED = "released"  # handed back untouched, when a worker stops
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A document on its way in. `key` names the work: the same user and key is the same job (spec A4)."""
+
+    key: str
+    name: str
+    media_type: str
+    payload: bytes = field(repr=False)
+    priority: Priority = Priority.NORMAL
+    user_id: str = "anonymous"
+    request_id: str = ""
+    trace_id: str = ""
+    correlation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The answer to a submit. `duplicate` says that the job was there already, in the given state."""
+
+    job_id: str
+    state: JobState
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """One delivery of a job to one worker. `fence` is higher than that of every earlier delivery."""
+
+    job_id: str
+    fence: int
+    attempt: int
+    delivery: int
+    name: str
+    media_type: str
+    bytes: int
+    sha256: str
+    user_id: str = "anonymous"
+    request_id: str = ""
+    trace_id: str = ""
+    correlation_id: str = ""
+    created_ms: int = 0
+    #: When the job last entered the queue from outside (submit or requeue); older cancel requests are void.
+    queued_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why an attempt failed: one of the 19 codes of `errors.py` and one line without document text."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a job did: words and chunks of its document, tokens embedded, expected cost in US dollars."""
+
+    words: int = 0
+    chunks: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A worker's report on one delivery; refused when `fence` is not the job's newest."""
+
+    job_id: str
+    fence: int
+    kind: OutcomeKind
+    delay_ms: int = 0
+    error: JobError | None = None
+    figures: Figures = Figures()
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One past event of a job, in Redis time."""
+
+    at_ms: int
+    event: str
+    attempt: int
+    code: str | None = None
+    delay_ms: int | None = None
+    worker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """All that can be told about a job, without its payload."""
+
+    job_id: str
+    state: JobState
+    name: str
+    media_type: str
+    bytes: int
+    sha256: str
+    priority: Priority
+    attempt: int
+    deliveries: int
+    created_ms: int
+    finished_ms: int | None
+    figures: Figures
+    error: JobError | None
+    history: tuple[HistoryEntry, ...]
+    request_id: str
+    trace_id: str
+    correlation_id: str
+    user_id: str
+    mode: str = "durable"
+
+    @property
+    def duration_ms(self) -> int | None:
+        """From creation to the end; None while the job has not ended."""
+        return None if self.finished_ms is None else max(0, self.finished_ms - self.created_ms)
+
+
+class EventKind(StrEnum):
+    """`end` is the last event of a job; nothing follows it unless an operator requeues the job."""
+
+    STATE = "state"
+    PROGRESS = "progress"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a job's progress. `event_id` (`<ms>-<n>`) is its place in the stream: a Last-Event-ID."""
+
+    job_id: str
+    event_id: str
+    kind: EventKind
+    state: JobState
+    at_ms: int
+    stage: str | None = None
+    done: int | None = None
+    total: int | None = None
+
+
+def job_id_for(*, queue: str, user_id: str, key: str) -> str:
+    """The id of the work named `key`, made from its names alone.
+
+    Because the id does not depend on when or where the job was accepted, a submit whose answer was lost and
+    that was then run in the background, or came again after its record had expired, meets its own effect in
+    SQL (the job id is the primary key there) instead of repeating it.
+    """
+    return "job-" + hashlib.sha256("\0".join((queue, user_id, key)).encode()).hexdigest()[:32]
