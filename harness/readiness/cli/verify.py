@@ -1,0 +1,44 @@
+"""`readiness verify RUN`: recompute every figure from raw evidence and check every digest. Needs no stack."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from readiness.cli.places import run_folder
+from readiness.evidence.verify import verify_run
+
+DESCRIPTION = """\
+Check an earlier run without running anything: the hash chain of each evidence file, the digest of every file against
+the sealed manifest, and every figure, verdict and score recomputed from the raw records. Exit status 1 names what
+differs."""
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the words of this verb."""
+    parser = verbs.add_parser("verify", help="recompute a run's figures and check its digests", description=DESCRIPTION)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder or id, or reports/latest")
+    parser.add_argument("--json", action="store_true", help="the findings as JSON on stdout")
+    parser.set_defaults(main=main)
+
+
+def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Print findings and the verdict line; 0 when everything holds, 1 otherwise."""
+    run_dir = run_folder(arguments.run)
+    verification = verify_run(run_dir)
+    if arguments.json:
+        json.dump(
+            {"run": run_dir.name, "findings": [{"where": f.where, "problem": f.problem} for f in verification.findings]},
+            sys.stdout,
+            indent=2,
+            ensure_ascii=False,
+        )
+        print()
+    else:
+        for finding in verification.findings:
+            print(f"  {finding.where}: {finding.problem}")
+    print(verification.sentence)
+    return 1 if verification.findings else 0
