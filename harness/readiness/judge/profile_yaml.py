@@ -60,8 +60,7 @@ class Cursor:
             name = str(key_node.value)
             if name in entries:
                 first = entries[name].line
-                key.fail(f"each key once ({name!r} stands at line {first} already)", hint="Remove one of
-                them.")
+                key.fail(f"each key once ({name!r} stands at line {first} already)", hint="Remove one.")
             entries[name] = Cursor(value_node, f"{self.path}.{name}" if self.path else name, self.file)
         return entries
 
@@ -141,8 +140,8 @@ class Cursor:
 
     def _plain(self, pattern: re.Pattern[str], expected: str) -> float:
         node = self.node
-        if not isinstance(node, yaml.ScalarNode) or node.style is not None or not
-        pattern.fullmatch(node.value):
+        plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        if not plain or not pattern.fullmatch(node.value):
             self.fail(expected)
         return float(node.value)
 
