@@ -1,1 +1,1 @@
-"""Stand-ins for what a run must not depend on: an embedding API, a mail server, chat webhooks. Each keeps a true log."""
+"""Stand-ins for what a run must not depend on: embedding API, mail server, chat. Each keeps a true log."""

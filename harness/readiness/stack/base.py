@@ -6,15 +6,22 @@ Values only. Starting the parts in the right order is left to `stack.assembly`, 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from readiness.errors import BadInput, HarnessFailure
 from readiness.judge.codec import from_json, to_json
 from readiness.judge.model import Part, PartState, Text
 
 STACK_FILE = "stack.json"
+
+REDIS_URL_VARIABLE = "READINESS_REDIS_URL"
+"""Hands a Redis URL with its password to the steps of a run, which are processes of their own."""
+
+MASK = "***"
 
 DEFAULT_SCRAPE_MS = 1000
 """Short enough that a 12 s load phase has a shape, long enough to cost a busy machine nothing."""
@@ -38,7 +45,11 @@ class StackPlan:
 
 @dataclass(frozen=True, slots=True)
 class StackInfo:
-    """Where everything is. URLs are loopback, without a slash at the end; None means that the part is missing."""
+    """Where everything is.
+
+    URLs are without a slash at the end; None means that the part is missing. `stack.json` has no password: a
+    given Redis URL with one travels in the environment, as `READINESS_REDIS_URL`.
+    """
 
     run_dir: Path
     redis_url: str
@@ -48,7 +59,7 @@ class StackInfo:
     embedding_url: str  # base URL as an OpenAI client wants it: ends in /v1
     prometheus_url: str | None
     alertmanager_url: str | None
-    mail_sink: str | None  # GET {mail_sink}/_control/log?channel=mail
+    mail_sink: str | None  # base URL of the sinks: GET /_control/log
     slack_sink: str | None
     parts: tuple[Part, ...]
 
@@ -72,7 +83,7 @@ class StackInfo:
             raw = json.loads(text)
             return cls(
                 run_dir=Path(_text(raw, "run_dir")),
-                redis_url=_text(raw, "redis_url"),
+                redis_url=_unmasked(_text(raw, "redis_url")),
                 redis_provider=_text(raw, "redis_provider"),
                 redis_version=_text(raw, "redis_version"),
                 database_url=_text(raw, "database_url"),
@@ -107,6 +118,21 @@ class StackInfo:
 def missing_part(name: str, note: Text) -> Part:
     """A part that is not on this machine; `note` says what it would add and how to get it."""
     return Part(name=name, state=PartState.MISSING, provider="", version="", note=note)
+
+
+def mask_password(url: str) -> str:
+    """The URL as it may be shown and kept."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:{MASK}@{host}"))
+
+
+def _unmasked(url: str) -> str:
+    """The URL with its password back, when the environment has the one that was masked."""
+    given = os.environ.get(REDIS_URL_VARIABLE, "")
+    return given if given and mask_password(given) == url else url
 
 
 def _text(raw: Mapping[str, object], key: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import secrets
 import signal
@@ -40,7 +41,7 @@ TAIL_LINES = 5
 """How much of a log an error message shows."""
 
 _PR_SET_PDEATHSIG = 1
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -72,12 +73,15 @@ def clean_environment(settings: Mapping[str, str] | None = None) -> dict[str, st
 class ManagedProcess:
     """A child that was started by `spawn`. Ending it twice is harmless, whoever ended it first."""
 
-    def __init__(self, process: subprocess.Popen[bytes], *, name: str, log: Path, mark: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], *, name: str, log: Path, log_start: int, mark: str
+    ) -> None:
         self._process = process
         self._mark = mark
         self.name = name
         self.log = log
         self.pid = process.pid
+        self._log_start = log_start
 
     @property
     def alive(self) -> bool:
@@ -138,6 +142,24 @@ class ManagedProcess:
                 raise StackError(f"{self.name}: no {probe.name} within {seconds:g} s. {self.tail_note()}")
             time.sleep(POLL_SECONDS)
 
+    def find_event(self, message: str) -> dict[str, object] | None:
+        """The first JSON line of its own output whose `message` is this; None while there is none."""
+        with self.log.open("rb") as output:
+            output.seek(self._log_start)
+            for line in output:
+                if message.encode() in line:
+                    event = _json_object(line)
+                    if event is not None and event.get("message") == message:
+                        return event
+        return None
+
+    def wait_event(self, message: str, seconds: float) -> dict[str, object]:
+        """Wait for a JSON line with this `message`; StackError as `wait_ready`."""
+        self.wait_ready(Probe(f"log event {message}", lambda: self.find_event(message) is not None), seconds)
+        event = self.find_event(message)
+        assert event is not None
+        return event
+
     def tail(self, lines: int = TAIL_LINES) -> list[str]:
         """The last lines of its log."""
         return read_tail(self.log, lines)
@@ -176,6 +198,7 @@ def spawn(
     mark = secrets.token_hex(8)
     try:
         with log.open("ab") as output:
+            log_start = output.tell()
             process = subprocess.Popen(
                 list(argv),
                 stdin=subprocess.DEVNULL,
@@ -189,7 +212,7 @@ def spawn(
     except OSError as error:
         raise StackError(f"{name}: {argv[0]} could not be started: {error.strerror or error}") from None
     note_child(run_dir, process.pid, name=name, mark=mark)
-    return ManagedProcess(process, name=name, log=log, mark=mark)
+    return ManagedProcess(process, name=name, log=log, log_start=log_start, mark=mark)
 
 
 def stop_all(processes: Iterable[Stoppable], *, grace: float = STOP_GRACE_SECONDS) -> None:
@@ -198,8 +221,15 @@ def stop_all(processes: Iterable[Stoppable], *, grace: float = STOP_GRACE_SECOND
     for process in everybody:
         process.terminate()
     deadline = time.monotonic() + grace
+    interrupted: KeyboardInterrupt | None = None
     for process in everybody:
-        process.await_end(deadline)
+        try:
+            process.await_end(deadline)
+        except KeyboardInterrupt as again:  # a second Ctrl-C: no more grace, but nobody is left behind
+            interrupted, deadline = again, 0.0
+            process.await_end(deadline)
+    if interrupted is not None:
+        raise interrupted
 
 
 def read_tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
@@ -209,6 +239,14 @@ def read_tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
             return list(deque((line.rstrip() for line in file if line.strip()), maxlen=lines))
     except OSError:
         return []
+
+
+def _json_object(line: bytes) -> dict[str, object] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None  # not JSON, or not all of it has been written yet
+    return value if isinstance(value, dict) else None
 
 
 def _answers(probe: Probe) -> bool:
