@@ -158,7 +158,7 @@ def compose(content: bytes, *, file: str) -> Cursor:
     try:
         for event in _events(text, file):
             if isinstance(event, yaml.AliasEvent):
-                line = event.start_mark.line + 1
+                line = _line_of(event)
                 raise BadInput(f"{file}:{line}: expected no alias, got *{event.anchor}. Write the value out.")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -209,9 +209,13 @@ def _events(text: str, file: str) -> Iterator[yaml.Event]:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            line = event.start_mark.line + 1
+            line = _line_of(event)
             raise BadInput(f"{file}:{line}: expected at most {MAX_DEPTH} levels, got more. Flatten it.")
         yield event
+
+
+def _line_of(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
 
 
 def _syntax_complaint(error: yaml.YAMLError, text: str, file: str) -> str:

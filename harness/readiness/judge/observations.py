@@ -1,0 +1,148 @@
+"""From a claim's records to the numbers an estimator takes; what cannot be a measurement is refused here.
+
+Counts must be whole and not negative, failures at most n, values finite and in the claim's unit. One bad
+record spoils the claim (INVALID): a harness that wrote one nonsense number may have written others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from readiness.evidence.records import KINDS, Record
+
+OUTCOMES = ("passed", "failed", "skipped", "xfailed", "error")
+# Time units are converted to the claim's; any other difference of units is refused.
+SECONDS_IN = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one test of the claim ended; `reason` is its own words."""
+
+    check: str
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """Everything recorded for a claim, added up.
+
+    `problem` names the first record that cannot be a measurement.
+    """
+
+    outcomes: tuple[Outcome, ...] = ()
+    cases: int = 0
+    trials: int = 0
+    failures: int = 0
+    examples: tuple[str, ...] = ()
+    values: tuple[float, ...] = ()
+    exposure_seconds: float = 0.0
+    exposures: int = 0
+    problem: str = ""
+
+
+class _NoMeasurementError(Exception):
+    """A record that cannot be a measurement; the message says why."""
+
+
+def observe(records: Sequence[Record], *, claim: str, unit: str) -> Observations:
+    """Add up the records of `claim`; `unit` is the unit that samples are wanted in."""
+    outcomes: list[Outcome] = []
+    examples: list[str] = []
+    values: list[float] = []
+    sums = dict.fromkeys(("cases", "trials", "failures", "exposures"), 0)
+    seconds = 0.0
+    problem = ""
+    for record in records:
+        try:
+            if record.claim != claim or record.kind not in KINDS:
+                raise _NoMeasurementError(f"a {record.kind} record of the claim {record.claim}")
+            if record.kind == "outcome":
+                outcomes.append(_outcome(record))
+            elif record.kind in ("cases", "trials"):
+                n, failures = _counts(record.data)
+                sums[record.kind] += n
+                sums["failures"] += failures
+                examples.extend(_examples(record.data))
+            elif record.kind == "samples":
+                values.extend(_values(record.data, unit))
+            elif record.kind == "exposure":
+                more, failures = _exposure(record.data)
+                seconds += more
+                sums["failures"] += failures
+                sums["exposures"] += 1
+        except _NoMeasurementError as refused:
+            problem = problem or f"record {record.seq} ({record.kind}): {refused}"
+    return Observations(
+        outcomes=tuple(outcomes),
+        cases=sums["cases"],
+        trials=sums["trials"],
+        failures=sums["failures"],
+        examples=tuple(examples),
+        values=tuple(values),
+        exposure_seconds=seconds,
+        exposures=sums["exposures"],
+        problem=problem,
+    )
+
+
+def _outcome(record: Record) -> Outcome:
+    outcome = record.data.get("outcome")
+    if outcome not in OUTCOMES:
+        raise _NoMeasurementError(f"expected an outcome of {', '.join(OUTCOMES)}, got {outcome!r}")
+    return Outcome(record.check or "", str(outcome), str(record.data.get("reason") or ""))
+
+
+def _counts(data: Mapping[str, object]) -> tuple[int, int]:
+    n, failures = _whole(data, "n"), _whole(data, "failures")
+    if failures > n:
+        raise _NoMeasurementError(f"expected at most n = {n} failures, got {failures}")
+    return n, failures
+
+
+def _whole(data: Mapping[str, object], key: str) -> int:
+    value = data.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise _NoMeasurementError(f"expected {key} to be a whole number from 0, got {value!r}")
+    return value
+
+
+def _finite(value: object, what: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise _NoMeasurementError(f"expected {what} to be a finite number, got {value!r}")
+    return float(value)
+
+
+def _values(data: Mapping[str, object], unit: str) -> list[float]:
+    given, values = data.get("unit"), data.get("values")
+    if not isinstance(values, list):
+        raise _NoMeasurementError(f"expected a list of values, got {type(values).__name__}")
+    factor = 1.0
+    if given != unit:
+        if given not in SECONDS_IN or unit not in SECONDS_IN:
+            raise _NoMeasurementError(f"expected values in {unit}, got {given!r}")
+        factor = SECONDS_IN[str(given)] / SECONDS_IN[unit]
+    numbers = [_finite(value, "each value") * factor for value in values]
+    if any(number < 0 for number in numbers):
+        raise _NoMeasurementError(f"expected no negative value, got {min(numbers):g}")
+    return numbers
+
+
+def _exposure(data: Mapping[str, object]) -> tuple[float, int]:
+    """Return seconds times independent replicas, and the failures in that time that nobody injected."""
+    seconds = _finite(data.get("seconds"), "seconds")
+    replicas = _whole(data, "replicas") if "replicas" in data else 1
+    failures = _whole(data, "failures")
+    if seconds < 0 or replicas < 1:
+        raise _NoMeasurementError(
+            f"expected seconds from 0 and replicas from 1, got {seconds:g} and {replicas}"
+        )
+    return seconds * replicas, failures
+
+
+def _examples(data: Mapping[str, object]) -> list[str]:
+    examples = data.get("examples")
+    return [str(example) for example in examples] if isinstance(examples, list) else []
