@@ -69,12 +69,9 @@ class StackInfo:
 
     def to_json(self) -> str:
         """The text of `stack.json`."""
-        plain = {
-            field.name: to_json(getattr(self, field.name))
-            for field in fields(self)
-            if field.name != "run_dir"
-        }
-        return json.dumps({"run_dir": str(self.run_dir), **plain}, indent=2, ensure_ascii=False) + "\n"
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        shown = {"run_dir": str(self.run_dir), "redis_url": mask_password(self.redis_url)}
+        return json.dumps(to_json({**values, **shown}), indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> StackInfo:
