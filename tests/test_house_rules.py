@@ -36,7 +36,9 @@ def tracked_files() -> list[Path]:
 
 def python_files(*rooms: str) -> list[Path]:
     """Tracked Python files below the named rooms."""
-    return [name for name in tracked_files() if name.suffix == ".py" and name.parts[0] in (rooms or CODE_ROOMS)]
+    return [
+        name for name in tracked_files() if name.suffix == ".py" and name.parts[0] in (rooms or CODE_ROOMS)
+    ]
 
 
 def imported_packages(path: Path) -> Iterator[tuple[int, str]]:
@@ -83,7 +85,9 @@ def test_checks_and_load_tests_use_the_harness_only() -> None:
 def test_an_import_inside_a_function_is_seen(tmp_path: Path) -> None:
     """The import finder also sees imports that hide in a function."""
     hidden = tmp_path / "hidden.py"
-    hidden.write_text("def f():\n    import ragworker.queue\n    from ragworker import job\n", encoding="utf-8")
+    hidden.write_text(
+        "def f():\n    import ragworker.queue\n    from ragworker import job\n", encoding="utf-8"
+    )
     assert [package for _, package in imported_packages(hidden)] == ["ragworker", "ragworker"]
 
 
@@ -118,7 +122,9 @@ def test_the_lock_is_hashed_and_names_no_index() -> None:
     text = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8")
     entries = re.split(r"\n(?=\S)", text.strip())
     assert len(entries) > 50
-    unpinned = [entry.splitlines()[0] for entry in entries if "==" not in entry or "--hash=sha256:" not in entry]
+    unpinned = [
+        entry.splitlines()[0] for entry in entries if "==" not in entry or "--hash=sha256:" not in entry
+    ]
     assert unpinned == []
 
 

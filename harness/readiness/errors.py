@@ -7,3 +7,7 @@ class BadInput(Exception):
 
 class HarnessFailure(Exception):
     """The harness could not do its work (exit status 3). The message says which step failed and what to look at."""
+
+
+class Interrupted(BaseException):
+    """The person (SIGINT) or the machine (SIGTERM) asked to stop. No Exception, so that nothing swallows it."""

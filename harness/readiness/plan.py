@@ -98,11 +98,15 @@ def make_plan(choices: Choices, *, argv: Sequence[str]) -> Plan:
     root = find_root(choices.root, reports=choices.reports)
     profile = load_profile(root.path, choices.profile)
     if profile.target not in TARGETS:
-        raise BadInput(f"{root.profile_file}: expected target to be one of {', '.join(TARGETS)}, got {profile.target!r}.")
+        raise BadInput(
+            f"{root.profile_file}: expected target to be one of {', '.join(TARGETS)}, got {profile.target!r}."
+        )
     known = {claim.id for claim in profile.claims}
     for claim in choices.only:
         if claim not in known:
-            raise BadInput(f"--only {claim}: the profile has no such claim. It has: {', '.join(sorted(known))}.")
+            raise BadInput(
+                f"--only {claim}: the profile has no such claim. It has: {', '.join(sorted(known))}."
+            )
     if choices.api_port:
         _require_free_port(choices.api_port, flag="--api-port")
     now = datetime.now(UTC)

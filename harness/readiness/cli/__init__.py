@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from readiness import __version__
-from readiness.errors import BadInput, HarnessFailure
+from readiness.errors import BadInput, HarnessFailure, Interrupted
 
 STATUS_HARNESS_FAILED: Final = 3
 STATUS_BAD_INPUT: Final = 4
@@ -42,10 +42,6 @@ examples:
 exit status (the same for every verb):
   0 proven   1 failed   2 inconclusive or not run   3 the harness itself failed   4 bad input
 """
-
-
-class Interrupted(BaseException):
-    """The person (SIGINT) or the machine (SIGTERM) asked to stop."""
 
 
 class Parser(argparse.ArgumentParser):

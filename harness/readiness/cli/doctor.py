@@ -30,7 +30,13 @@ def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     found = diagnose()
     if arguments.json:
         rows = [
-            {"part": d.part, "found": d.found, "version": d.version, "adds": d.adds.say(arguments.lang), "get": d.get}
+            {
+                "part": d.part,
+                "found": d.found,
+                "version": d.version,
+                "adds": d.adds.say(arguments.lang),
+                "get": d.get,
+            }
             for d in found
         ]
         json.dump(rows, sys.stdout, indent=2, ensure_ascii=False)
@@ -44,5 +50,8 @@ def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         table.add_row(item.part, here, item.adds.say(arguments.lang), "" if item.found else item.get)
     Console(highlight=False).print(table)
     missing = [item.part for item in found if not item.found]
-    print(f"doctor: {len(found) - len(missing)} of {len(found)} parts are here" + (f"; missing: {', '.join(missing)}" if missing else ""))
+    print(
+        f"doctor: {len(found) - len(missing)} of {len(found)} parts are here"
+        + (f"; missing: {', '.join(missing)}" if missing else "")
+    )
     return 0

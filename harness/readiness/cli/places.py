@@ -18,9 +18,15 @@ def run_folder(named: Path) -> Path:
         if (candidate / PLAN_FILE).is_file():
             return candidate.resolve()
     if named.exists():
-        raise BadInput(f"{named}: expected a run's folder (it holds {PLAN_FILE}), but there is no {PLAN_FILE} in it.")
+        raise BadInput(
+            f"{named}: expected a run's folder (it holds {PLAN_FILE}), but there is no {PLAN_FILE} in it."
+        )
     known = sorted(path.parent.name for path in root.runs.glob(f"*/{PLAN_FILE}"))
-    hint = f"The newest run here is {root.runs / known[-1]}." if known else "There is no run yet: `readiness run` makes one."
+    hint = (
+        f"The newest run here is {root.runs / known[-1]}."
+        if known
+        else "There is no run yet: `readiness run` makes one."
+    )
     raise BadInput(f"{named}: expected a run's folder or id, found nothing there. {hint}")
 
 

@@ -42,14 +42,42 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--profile", default="quick", metavar="NAME|FILE", help="quick (default), release, or a YAML file of yours")
-    add("--documents", type=Path, metavar="DIR", help="real files to ingest (default: a corpus of at least 60)")
-    add("--redis", default="auto", metavar="WHICH", help="auto (default), local, embedded, fakeredis, or a redis:// URL")
-    add("--no-monitoring", dest="monitoring", action="store_false", help="do without Prometheus and Alertmanager")
-    add("--api-port", type=int, default=0, metavar="N", help="port of the system's API (default: any free one)")
+    add(
+        "--profile",
+        default="quick",
+        metavar="NAME|FILE",
+        help="quick (default), release, or a YAML file of yours",
+    )
+    add(
+        "--documents",
+        type=Path,
+        metavar="DIR",
+        help="real files to ingest (default: a corpus of at least 60)",
+    )
+    add(
+        "--redis",
+        default="auto",
+        metavar="WHICH",
+        help="auto (default), local, embedded, fakeredis, or a redis:// URL",
+    )
+    add(
+        "--no-monitoring",
+        dest="monitoring",
+        action="store_false",
+        help="do without Prometheus and Alertmanager",
+    )
+    add(
+        "--api-port",
+        type=int,
+        default=0,
+        metavar="N",
+        help="port of the system's API (default: any free one)",
+    )
     add("--only", action="append", default=[], metavar="CLAIM", help="only this claim (may be repeated)")
     add("--seed", type=int, metavar="N", help="seed of every random choice (default: drawn, and printed)")
-    add("--lang", choices=("en", "ko"), default="en", help="language that the report opens in (it holds both)")
+    add(
+        "--lang", choices=("en", "ko"), default="en", help="language that the report opens in (it holds both)"
+    )
     add("--root", type=Path, metavar="DIR", help="folder with checks, loadtests, rules, dashboards, reports")
     add("--reports", type=Path, metavar="DIR", help="where reports go (default: reports/ beside the rooms)")
     add("--json", action="store_true", help="the scorecard as JSON on stdout instead of the table")

@@ -19,7 +19,9 @@ differs."""
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the words of this verb."""
-    parser = verbs.add_parser("verify", help="recompute a run's figures and check its digests", description=DESCRIPTION)
+    parser = verbs.add_parser(
+        "verify", help="recompute a run's figures and check its digests", description=DESCRIPTION
+    )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder or id, or reports/latest")
     parser.add_argument("--json", action="store_true", help="the findings as JSON on stdout")
     parser.set_defaults(main=main)
@@ -31,7 +33,10 @@ def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     verification = verify_run(run_dir)
     if arguments.json:
         json.dump(
-            {"run": run_dir.name, "findings": [{"where": f.where, "problem": f.problem} for f in verification.findings]},
+            {
+                "run": run_dir.name,
+                "findings": [{"where": f.where, "problem": f.problem} for f in verification.findings],
+            },
             sys.stdout,
             indent=2,
             ensure_ascii=False,

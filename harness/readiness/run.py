@@ -1,0 +1,207 @@
+"""The main job, forward only: the one module that knows the order of steps.
+
+    run folder -> stack -> checks -> load -> seal -> judge -> render
+
+Steps share nothing but the run folder. Evidence is written before it is judged, so an interrupted run keeps what it
+measured and `readiness report` can still judge it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from readiness import __version__
+from readiness.checking.step import Settled, run_checks
+from readiness.conclude import conclude, point_latest, seal_run, write_context
+from readiness.deployment import deployment_settings
+from readiness.errors import HarnessFailure, Interrupted
+from readiness.evidence import EvidenceWriter
+from readiness.judge.model import Part, RunContext, RunFacts, Scorecard, Status, Step
+from readiness.load.plan import LoadPlan
+from readiness.load.step import LANE_SETTINGS, LOAD_CLAIMS, run_load
+from readiness.plan import Plan, create_run_dir
+from readiness.previous import previous_run
+from readiness.progress import Progress
+from readiness.stack import Stack, StackPlan, sweep_stray
+from readiness.targets import open_target
+
+LOAD_WORKERS = 2
+
+
+def execute(plan: Plan, progress: Progress) -> tuple[Scorecard, Path]:
+    """Run everything that ``plan`` says; return the scorecard and the path of its page.
+
+    Raises BadInput or HarnessFailure; Interrupted says where the evidence gathered so far is. Whatever was started
+    has been ended by then.
+    """
+    ended = sweep_stray(plan.root.runs)
+    run_dir = create_run_dir(plan)
+    _introduce(plan, progress)
+    if ended:
+        progress.note(f"ended {ended} processes that a crashed earlier run had left")
+    notebook = _Notebook(plan, run_dir, progress)
+    notebook.write()
+    try:
+        _measure(plan, run_dir, progress, notebook)
+    except (Interrupted, KeyboardInterrupt):
+        raise Interrupted(_kept(plan, notebook, "interrupted")) from None
+    except HarnessFailure as failure:
+        notebook.write()
+        raise HarnessFailure(f"{failure} {_kept(plan, notebook, 'ended')}") from failure
+    with progress.step("judge and render"):
+        notebook.write()
+        seal_run(run_dir)
+        card, page = conclude(run_dir, lang=plan.choices.lang)
+        point_latest(plan.root.reports, run_dir)
+    return card, page
+
+
+def _measure(plan: Plan, run_dir: Path, progress: Progress, notebook: _Notebook) -> None:
+    stack_plan = StackPlan(redis=plan.choices.redis, monitoring=plan.choices.monitoring, root=plan.root.path)
+    with progress.step("stack"):
+        stack = Stack.start(stack_plan, run_dir, notify=progress.waiting)
+    with stack:
+        notebook.parts = stack.info.parts
+        notebook.write()
+        progress.note(f"parts: {_parts_line(stack.info.parts)}")
+        with progress.step("checks"):
+            run_checks(
+                run_dir,
+                checks=plan.root.path / "checks",
+                documents=plan.choices.documents,
+                only=plan.choices.only,
+                deadline_seconds=plan.profile.knobs.checks.timeout_seconds,
+                tell=lambda settled: _tell(progress, settled),
+            )
+        if not plan.choices.only or set(LOAD_CLAIMS) & set(plan.choices.only):
+            with progress.step("load"):
+                notebook.used = _load(plan, run_dir, stack, progress)
+
+
+def _load(plan: Plan, run_dir: Path, stack: Stack, progress: Progress) -> Mapping[str, str]:
+    """Put the load on a lane of its own; return the settings that its processes had."""
+    knobs = plan.profile.knobs
+    load = LoadPlan(
+        seconds=knobs.load_seconds, users=knobs.load_users, streams=knobs.sse_streams, seed=plan.seed
+    )
+    target = open_target(plan.profile.target, stack.info)
+    settings: Mapping[str, str] = {**LANE_SETTINGS, **knobs.system_settings}
+    writer = EvidenceWriter(
+        run_dir, command=f"readiness run --profile {plan.profile.name} --seed {plan.seed}"
+    )
+    with target.lane("load", settings=settings) as lane:
+        progress.waiting("starting the API and the workers")
+        lane.start_api()
+        for _ in range(LOAD_WORKERS):
+            lane.start_worker()
+        run_load(
+            load,
+            lane=lane,
+            run_dir=run_dir,
+            writer=writer,
+            notify=progress.waiting,
+            locustfile=plan.root.path / "loadtests" / "locustfile.py",
+        )
+        return dict(lane.settings)
+
+
+class _Notebook:
+    """The facts of the run as they become known, kept in context.json so that judging needs no clock."""
+
+    def __init__(self, plan: Plan, run_dir: Path, progress: Progress) -> None:
+        self._plan = plan
+        self._run_dir = run_dir
+        self._progress = progress
+        self._began = time.monotonic()
+        self.parts: tuple[Part, ...] = ()
+        self.used: Mapping[str, str] = {}
+        self._previous = previous_run(plan.root.runs, plan.profile, before=plan.run_id)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return round(time.monotonic() - self._began, 3)
+
+    @property
+    def last_step(self) -> str:
+        """The name of the step that ended last."""
+        return self._progress.steps[-1].name if self._progress.steps else "the start"
+
+    def write(self) -> None:
+        """Write what is known now."""
+        steps = tuple(
+            Step(
+                name=step.name,
+                seconds=step.seconds,
+                status=Status.DONE if step.status == "passed" else Status.FAILED,
+            )
+            for step in self._progress.steps
+        )
+        context = RunContext(
+            run=self._facts(),
+            parts=self.parts,
+            steps=steps,
+            settings=deployment_settings(self.used, self.parts),
+            previous=self._previous,
+        )
+        write_context(self._run_dir, context)
+
+    def _facts(self) -> RunFacts:
+        plan = self._plan
+        return RunFacts(
+            id=plan.run_id,
+            started_at=plan.created_at,
+            finished_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            duration_seconds=self.seconds,
+            argv=plan.argv,
+            commit=plan.provenance.commit,
+            dirty=plan.provenance.dirty,
+            seed=plan.seed,
+            profile=plan.profile.name,
+            profile_hash=plan.profile.content_hash,
+            target=plan.profile.target,
+            target_version=__version__,
+            harness_version=__version__,
+            python=plan.provenance.python,
+            platform=plan.provenance.platform,
+            cpu_count=plan.provenance.cpu_count,
+            memory_bytes=plan.provenance.memory_bytes,
+        )
+
+
+def _introduce(plan: Plan, progress: Progress) -> None:
+    documents = plan.corpus.documents
+    size = sum(len(document.content) for document in documents)
+    dirty = " with uncommitted changes" if plan.provenance.dirty else ""
+    progress.note(
+        f"run {plan.run_id}: profile {plan.profile.name}, {len(plan.profile.claims)} claims, seed {plan.seed}"
+    )
+    progress.note(f"target {plan.profile.target} at {plan.provenance.commit[:12]}{dirty}")
+    progress.note(f"documents: {len(documents)} with {size / 1000:.0f} kB from {plan.corpus.origin}")
+    for path, reason in plan.corpus.skipped:
+        progress.note(f"skipped {path}: {reason}")
+    progress.note(f"folder: {plan.run_dir}")
+
+
+def _tell(progress: Progress, settled: Settled) -> None:
+    kinds = {"passed": "passed", "failed": "failed", "error": "error"}
+    kind = kinds.get(settled.outcome, "open")
+    why = "" if settled.outcome == "passed" else f"  {settled.outcome}: {settled.reason[:160]}"
+    progress.mark(kind, settled.claim, detail=f"{settled.seconds:.1f} s{why}")
+
+
+def _parts_line(parts: tuple[Part, ...]) -> str:
+    return ", ".join(
+        f"{part.name} {part.version or part.provider} ({part.state})".replace("  ", " ") for part in parts
+    )
+
+
+def _kept(plan: Plan, notebook: _Notebook, how: str) -> str:
+    where = plan.run_dir
+    return (
+        f"The run was {how} after {notebook.seconds:.0f} s (last step: {notebook.last_step}); everything that it started"
+        f" has been ended. What was measured is kept: readiness report {where}"
+    )
