@@ -2,7 +2,7 @@
 
 
 class BadInput(Exception):
-    """The person's input is at fault (exit status 4). The message says what was expected, what came, where, what to do."""
+    """The person's input is at fault (exit status 4). The message: what was expected, what came, what to do."""
 
 
 class HarnessFailure(Exception):

@@ -1,4 +1,4 @@
-"""Say where a run comes from: commit, dirty tree, versions, machine. Reads git and the operating system, nothing else."""
+"""Say where a run comes from: commit, dirty tree, versions, machine. Reads git and the operating system only."""
 
 from __future__ import annotations
 

@@ -202,6 +202,6 @@ def _parts_line(parts: tuple[Part, ...]) -> str:
 def _kept(plan: Plan, notebook: _Notebook, how: str) -> str:
     where = plan.run_dir
     return (
-        f"The run was {how} after {notebook.seconds:.0f} s (last step: {notebook.last_step}); everything that it started"
-        f" has been ended. What was measured is kept: readiness report {where}"
+        f"The run was {how} after {notebook.seconds:.0f} s (last step: {notebook.last_step}); everything that"
+        f" it started has been ended. What was measured is kept: readiness report {where}"
     )

@@ -88,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return STATUS_HARNESS_FAILED
     except Exception as unexpected:
-        text = f"unexpected {type(unexpected).__name__}: {unexpected}. This is a defect of readiness; --debug shows where"
+        what = f"unexpected {type(unexpected).__name__}: {unexpected}."
+        text = f"{what} This is a defect of readiness; --debug shows where"
         return _end(arguments, STATUS_HARNESS_FAILED, text)
     finally:
         for number, handler in previous:

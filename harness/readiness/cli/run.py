@@ -17,7 +17,7 @@ from readiness.run import execute
 DESCRIPTION = """\
 Start the system under examination on real parts, ingest real documents, kill its workers, load it, watch it from
 outside, and write a scorecard. Real Redis, Prometheus and Alertmanager are used where the machine has them; what is
-missing leaves its claims NOT_RUN, by name. Everything runs on loopback, lives in the run's folder and is ended again."""
+missing leaves its claims NOT_RUN, by name. Everything runs on loopback, lives in the run's folder and is ended."""
 
 EPILOG = """\
 examples:
