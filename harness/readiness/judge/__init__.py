@@ -1,4 +1,1 @@
-"""Judging.
-
-(profile, evidence, context) -> scorecard. Pure; the only file it may read is the profile's YAML.
-"""
+"""Judging: (profile, evidence, context) -> scorecard. Pure; only profile.py reads a file, the profile's YAML."""

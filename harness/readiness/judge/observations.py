@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from readiness.evidence.records import KINDS, Record
 
@@ -35,12 +35,13 @@ class Observations:
 
     outcomes: tuple[Outcome, ...] = ()
     cases: int = 0
+    case_failures: int = 0
     trials: int = 0
-    failures: int = 0
+    trial_failures: int = 0
     examples: tuple[str, ...] = ()
     values: tuple[float, ...] = ()
     exposure_seconds: float = 0.0
-    exposures: int = 0
+    exposure_failures: int = 0
     problem: str = ""
 
 
@@ -50,43 +51,61 @@ class _NoMeasurementError(Exception):
 
 def observe(records: Sequence[Record], *, claim: str, unit: str) -> Observations:
     """Add up the records of `claim`; `unit` is the unit that samples are wanted in."""
-    outcomes: list[Outcome] = []
-    examples: list[str] = []
-    values: list[float] = []
-    sums = dict.fromkeys(("cases", "trials", "failures", "exposures"), 0)
-    seconds = 0.0
-    problem = ""
+    total = _Total()
     for record in records:
         try:
             if record.claim != claim or record.kind not in KINDS:
                 raise _NoMeasurementError(f"a {record.kind} record of the claim {record.claim}")
-            if record.kind == "outcome":
-                outcomes.append(_outcome(record))
-            elif record.kind in ("cases", "trials"):
-                n, failures = _counts(record.data)
-                sums[record.kind] += n
-                sums["failures"] += failures
-                examples.extend(_examples(record.data))
-            elif record.kind == "samples":
-                values.extend(_values(record.data, unit))
-            elif record.kind == "exposure":
-                more, failures = _exposure(record.data)
-                seconds += more
-                sums["failures"] += failures
-                sums["exposures"] += 1
+            total.add(record, unit)
         except _NoMeasurementError as refused:
-            problem = problem or f"record {record.seq} ({record.kind}): {refused}"
+            total.problem = total.problem or f"record {record.seq} ({record.kind}): {refused}"
     return Observations(
-        outcomes=tuple(outcomes),
-        cases=sums["cases"],
-        trials=sums["trials"],
-        failures=sums["failures"],
-        examples=tuple(examples),
-        values=tuple(values),
-        exposure_seconds=seconds,
-        exposures=sums["exposures"],
-        problem=problem,
+        outcomes=tuple(total.outcomes),
+        cases=total.cases,
+        case_failures=total.case_failures,
+        trials=total.trials,
+        trial_failures=total.trial_failures,
+        examples=tuple(total.examples),
+        values=tuple(total.values),
+        exposure_seconds=total.exposure_seconds,
+        exposure_failures=total.exposure_failures,
+        problem=total.problem,
     )
+
+
+@dataclass(slots=True)
+class _Total:
+    """The running sums of `observe`."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    cases: int = 0
+    case_failures: int = 0
+    trials: int = 0
+    trial_failures: int = 0
+    exposure_seconds: float = 0.0
+    exposure_failures: int = 0
+    problem: str = ""
+
+    def add(self, record: Record, unit: str) -> None:
+        match record.kind:
+            case "outcome":
+                self.outcomes.append(_outcome(record))
+            case "cases":
+                n, failures = _counts(record.data)
+                self.cases, self.case_failures = self.cases + n, self.case_failures + failures
+                self.examples.extend(_examples(record.data))
+            case "trials":
+                n, failures = _counts(record.data)
+                self.trials, self.trial_failures = self.trials + n, self.trial_failures + failures
+                self.examples.extend(_examples(record.data))
+            case "samples":
+                self.values.extend(_values(record.data, unit))
+            case "exposure":
+                seconds, failures = _exposure(record.data)
+                self.exposure_seconds += seconds
+                self.exposure_failures += failures
 
 
 def _outcome(record: Record) -> Outcome:

@@ -1,0 +1,81 @@
+"""What the run does not show: said in every report, derived from its parts, settings and claims."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from readiness.judge.model import ClaimResult, Part, PartState, RunContext, Text, Verdict
+from readiness.judge.profile_model import EstimatorKind
+
+ALWAYS = (
+    Text(
+        "Everything ran on one machine over loopback: no network latency, no partition between machines, no other "
+        "tenant.",
+        "모든 구성 요소가 한 대의 머신에서 루프백으로 동작했습니다. 네트워크 지연, 머신 간 단절, 다른 사용자의 부하는 "
+        "포함되지 않습니다.",
+    ),
+    Text(
+        "Bounds treat samples of one run as independent; queueing makes latencies alike, so real bounds are somewhat "
+        "wider.",
+        "신뢰한계는 한 실행의 표본이 서로 독립이라고 가정합니다. 대기열의 영향으로 실제 신뢰한계는 이보다 다소 넓을 수 "
+        "있습니다.",
+    ),
+)
+
+
+def not_shown(context: RunContext, claims: Sequence[ClaimResult]) -> tuple[Text, ...]:
+    """Return one sentence for each limit of the run, the most serious first."""
+    sentences: list[Text] = []
+    for part in context.parts:
+        if part.state in (PartState.MISSING, PartState.SIMULATED):
+            sentences.append(_part(part, claims))
+    sentences.extend(
+        Text(
+            f"{setting.name} was {setting.used} in this run; the specification asks for {setting.required}.",
+            f"이번 실행의 {setting.name} 값은 {setting.used}이며, 명세의 요구 값은 {setting.required}입니다.",
+        )
+        for setting in context.settings
+        if setting.required and setting.used != setting.required
+    )
+    sentences.extend(_exposure(claim) for claim in claims if _needs_time(claim))
+    if context.run.dirty:
+        sentences.append(
+            Text(
+                "The working tree had uncommitted changes: the commit alone does not say what was examined.",
+                "커밋되지 않은 변경이 있는 상태에서 실행했으므로, 커밋만으로는 점검 대상을 특정할 수 없습니다.",
+            )
+        )
+    return (*sentences, *ALWAYS)
+
+
+def _part(part: Part, claims: Sequence[ClaimResult]) -> Text:
+    idle = [c.id for c in claims if c.reason and c.reason.params.get("part") == part.name]
+    names = f" ({', '.join(idle)})" if idle else ""
+    if part.state == PartState.MISSING:
+        return Text(
+            f"{part.name} was not there{names}: what it does with this system was not observed.",
+            f"{part.name} 구성 요소가 없어{names} 이 시스템과의 연동은 확인하지 못했습니다.",
+        )
+    return Text(
+        f"{part.name} was simulated by {part.provider}{names}: the real one may answer, fail and limit otherwise.",
+        f"{part.name}은(는) {part.provider} 시뮬레이터를 사용했습니다{names}. 실제 서비스의 응답, 오류, 제한은 다를 수 "
+        "있습니다.",
+    )
+
+
+def _needs_time(claim: ClaimResult) -> bool:
+    over_time = claim.estimator in (EstimatorKind.MTBF, EstimatorKind.AVAILABILITY)
+    return over_time and claim.verdict != Verdict.PROVEN
+
+
+def _exposure(claim: ClaimResult) -> Text:
+    hours = claim.reason.params.get("required_hours") if claim.reason else None
+    if hours is None:
+        return Text(
+            f"{claim.id}: nothing about months of operation follows from a run this short.",
+            f"{claim.id}: 이처럼 짧은 실행으로는 장기 운영에 대해 말할 수 없습니다.",
+        )
+    return Text(
+        f"{claim.id}: proving it takes {hours} h of observation, so this run says nothing about it.",
+        f"{claim.id}: 입증하려면 {hours}시간의 관측이 필요하므로 이번 실행으로는 알 수 없습니다.",
+    )

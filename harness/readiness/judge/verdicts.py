@@ -1,0 +1,178 @@
+"""The verdict of one claim: the ladder from damaged evidence to PROVEN.
+
+A rung that holds ends the climb, so the worst and most certain things are said first:
+
+1. excluded by the target's guarantees -> NOT_APPLICABLE
+2. the evidence file is damaged -> INVALID
+3. a part that it needs is missing or simulated -> NOT_RUN (a failure on a stand-in may be the stand-in's)
+4. a check failed -> FAILED
+5. a record cannot be a measurement -> INVALID
+6. the figures miss the target -> FAILED
+7. no evidence, no data, no check that passed, or one that was skipped or broke -> NOT_RUN
+8. the bound does not meet the target yet, or the last record was torn -> INCONCLUSIVE
+9. PROVEN
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from readiness.evidence.records import ClaimFile
+from readiness.judge.bounds import CONFIDENCE
+from readiness.judge.estimate import NOT_MEASURED, Estimate
+from readiness.judge.estimators import estimate
+from readiness.judge.figures import SECONDS, count
+from readiness.judge.model import ClaimResult, Part, PartState, Reason, Text, Verdict
+from readiness.judge.observations import Observations, Outcome, observe
+from readiness.judge.profile_model import Claim, EstimatorKind, Profile
+from readiness.judge.targets import target_text
+
+# What stands in a report stays short; the whole text is in the evidence.
+LONGEST_DETAIL = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """Where the climb ended."""
+
+    verdict: Verdict
+    reason: Reason | None
+
+
+def judge_claim(
+    claim: Claim,
+    evidence: ClaimFile,
+    *,
+    profile: Profile,
+    parts: Mapping[str, Part],
+    excluded: Mapping[str, str],
+    fallback_command: str,
+) -> ClaimResult:
+    """Return the claim's result; `fallback_command` stands in where its evidence names none."""
+    seen = observe(evidence.records, claim=claim.id, unit=_sample_unit(claim))
+    found = estimate(claim.estimator, seen)
+    rung = _climb(claim, evidence, seen, found, parts=parts, excluded=excluded)
+    needed = found.n_needed if rung.verdict == Verdict.INCONCLUSIVE else None
+    trusted = rung.verdict not in (Verdict.INVALID, Verdict.NOT_APPLICABLE)
+    commands = [record.command for record in evidence.records if record.command]
+    noun = claim.estimator.noun
+    return ClaimResult(
+        id=claim.id,
+        section=claim.section,
+        spec=claim.spec,
+        statement=claim.statement,
+        estimator=str(claim.estimator.kind),
+        unit=claim.estimator.unit,
+        target=target_text(claim.estimator),
+        measured=found.measured if trusted else NOT_MEASURED,
+        value=found.value if trusted else None,
+        bound=found.bound if trusted else None,
+        n=found.n if trusted else 0,
+        n_unit=noun,
+        n_needed=needed,
+        needed=None if needed is None else needed_text(needed, noun),
+        failures=found.failures if trusted else 0,
+        confidence=CONFIDENCE,
+        verdict=rung.verdict,
+        reason=rung.reason,
+        weight=claim.weight,
+        gate=profile.gate_of(claim.id),
+        fault=claim.fault,
+        sla=claim.sla,
+        founding=claim.founding,
+        evidence=_files(evidence),
+        digest=evidence.digest,
+        repeat=commands[-1] if commands else fallback_command,
+        checks=tuple(dict.fromkeys(outcome.check for outcome in seen.outcomes if outcome.check)),
+    )
+
+
+def needed_text(needed: int, noun: Text) -> Text:
+    """Return "18 more jobs settle it"."""
+    more = count(needed, noun)
+    if noun == SECONDS:
+        return Text(f"{more.en} more of observation settle it", f"{more.ko} 더 관측하면 판정할 수 있습니다")
+    number, _, word = more.en.partition(" ")
+    verb = "settles" if needed == 1 else "settle"
+    return Text(f"{number} more {word} {verb} it", f"{more.ko}을 더 관측하면 판정할 수 있습니다")
+
+
+def _climb(
+    claim: Claim,
+    evidence: ClaimFile,
+    seen: Observations,
+    found: Estimate,
+    *,
+    parts: Mapping[str, Part],
+    excluded: Mapping[str, str],
+) -> Rung:
+    early = _before_data(claim, evidence, parts=parts, excluded=excluded)
+    if early:
+        return early
+    if failed := _with(seen.outcomes, "failed"):
+        return Rung(Verdict.FAILED, _outcomes_reason("check_failed", failed, seen))
+    if seen.problem:
+        return Rung(Verdict.INVALID, Reason("bad_data", {"problem": _short(seen.problem)}))
+    if found.verdict == Verdict.FAILED:
+        return Rung(Verdict.FAILED, found.reason)
+    return _not_run(evidence, seen) or _figures(evidence, found)
+
+
+def _before_data(
+    claim: Claim, evidence: ClaimFile, *, parts: Mapping[str, Part], excluded: Mapping[str, str]
+) -> Rung | None:
+    if claim.id in excluded:
+        return Rung(Verdict.NOT_APPLICABLE, Reason("excluded", {}, excluded[claim.id]))
+    if evidence.broken:
+        return Rung(Verdict.INVALID, Reason("chain_broken", {"problem": _short(evidence.broken)}))
+    for name in claim.needs:
+        part = parts.get(name)
+        if part is None or part.state == PartState.MISSING:
+            return Rung(Verdict.NOT_RUN, Reason("part_missing", {"part": name}))
+        if part.state == PartState.SIMULATED:
+            return Rung(Verdict.NOT_RUN, Reason("part_simulated", {"part": name, "provider": part.provider}))
+    return None
+
+
+def _not_run(evidence: ClaimFile, seen: Observations) -> Rung | None:
+    if not evidence.records:
+        return Rung(Verdict.NOT_RUN, Reason("no_evidence"))
+    for name, code in (("error", "check_error"), ("skipped", "check_not_run"), ("xfailed", "check_not_run")):
+        if outcomes := _with(seen.outcomes, name):
+            return Rung(Verdict.NOT_RUN, _outcomes_reason(code, outcomes, seen))
+    if not _with(seen.outcomes, "passed"):
+        return Rung(Verdict.NOT_RUN, Reason("no_outcome"))
+    return None
+
+
+def _figures(evidence: ClaimFile, found: Estimate) -> Rung:
+    if found.verdict == Verdict.PROVEN and evidence.torn:
+        return Rung(Verdict.INCONCLUSIVE, Reason("torn_line", {"problem": _short(evidence.torn)}))
+    return Rung(found.verdict, found.reason)
+
+
+def _with(outcomes: Sequence[Outcome], name: str) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.outcome == name]
+
+
+def _outcomes_reason(code: str, outcomes: Sequence[Outcome], seen: Observations) -> Reason:
+    words = next((outcome.reason for outcome in outcomes if outcome.reason), outcomes[0].check)
+    return Reason(code, {"count": len(outcomes), "total": len(seen.outcomes)}, _short(words))
+
+
+def _short(words: str) -> str:
+    flat = " ".join(words.split())
+    return flat if len(flat) <= LONGEST_DETAIL else flat[: LONGEST_DETAIL - 1] + "…"
+
+
+def _files(evidence: ClaimFile) -> tuple[str, ...]:
+    if not evidence.digest:
+        return ()
+    attached = [str(record.data.get("path")) for record in evidence.records if record.kind == "attachment"]
+    return (f"evidence/{evidence.claim}.jsonl", *dict.fromkeys(attached))
+
+
+def _sample_unit(claim: Claim) -> str:
+    # Availability samples are recoveries; its limit has another unit.
+    return "s" if claim.estimator.kind == EstimatorKind.AVAILABILITY else claim.estimator.unit
