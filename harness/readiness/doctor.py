@@ -1,6 +1,6 @@
 """What this machine has of the parts that a run can use: here or missing, what it adds, how to get it.
 
-Pure data for `readiness doctor`; nothing is started, installed or changed. Printing is left to the command line.
+Pure data for `readiness doctor`; nothing is started, installed or changed. Printing is left to the command.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ _PARTS = (
         "redis-server",
         partial(_program, "redis-server", "valkey-server", oldest=redis.OLDEST),
         Text(
-            en="the Redis of your distribution, with disk and crash: durability claims on the version you run",
+            en="the Redis of your distribution, with disk and crash: durability on the version you run",
             ko="배포판의 Redis로, 실제 사용하는 버전에서 디스크와 장애를 포함해 내구성을 증명합니다.",
         ),
         "apt install redis-server (6.2 or newer; valkey-server does too)",

@@ -6,6 +6,7 @@ and data. fakeredis is a simulation: it has no disk and no crash, so claims of d
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -30,6 +31,9 @@ PROVIDERS = ("local", "embedded", "fakeredis")
 
 READY_SECONDS = 20.0
 """An empty server is ready in 50 ms; one that loads an append-only file on a busy machine needs more."""
+
+MOST_SERVERS = 1000
+"""Private servers of one name in one run; more means a loop that never stops them."""
 
 PORT_ATTEMPTS = 5
 """How often a port may be taken by somebody else between choosing and using it."""
@@ -208,11 +212,11 @@ def start_redis(run_dir: Path, wanted: str) -> RedisPart:
 
 
 def start_private_redis(run_dir: Path, name: str, *, wanted: str = "auto") -> RedisServer:
-    """One more real server for a check that kills it, data in `data/<name>`. The caller stops it.
+    """One more real server for a check that kills it, with an empty data folder. The caller stops it.
 
-    StackError when this machine has only the simulation.
+    A name that the run has used before gets a number. StackError when there is only the simulation.
     """
-    server = _own_server(run_dir, wanted, name=name)
+    server = _own_server(run_dir, wanted, name=_unused_name(run_dir / "data", name))
     if server.provider == "fakeredis":
         raise StackError(f"{name}: expected a real redis-server for a private Redis, found only fakeredis")
     server.start()
@@ -242,6 +246,17 @@ def _own_server(run_dir: Path, wanted: str, *, name: str) -> RedisServer:
         raise BadInput(f"--redis {wanted}: expected {_WHERE[wanted]}, found none. This machine has: {others}")
     program, version = programs[wanted]
     return RedisServer(run_dir, name=name, provider=wanted, program=program, version=version)
+
+
+def _unused_name(folder: Path, name: str) -> str:
+    """`name`, or `name-2` and so on: never the data of an earlier server."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(1, MOST_SERVERS):
+        candidate = name if number == 1 else f"{name}-{number}"
+        with contextlib.suppress(FileExistsError):
+            (folder / candidate).mkdir()
+            return candidate
+    raise StackError(f"{name}: expected fewer than {MOST_SERVERS} private servers of that name in one run")
 
 
 _WHERE = {

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_check
 
 if TYPE_CHECKING:
     import httpx
+
     from readiness.documents import Document
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
@@ -46,7 +47,7 @@ class TargetError(Exception):
     """The target answered in a way its adapter cannot read, or a process of it did not come up."""
 
 
-class DeadlineExceeded(TargetError):  # noqa: N818 - the word of the contract between checks and targets
+class DeadlineExceeded(TargetError):
     """Jobs did not reach a terminal state in time; `unfinished` maps their ids to the state last seen."""
 
     def __init__(self, message: str, *, unfinished: Mapping[str, str]) -> None:
