@@ -92,10 +92,8 @@ def draw_panels(
     labels = Labels()
     with _style():
         figure = _figure(canvas, height)
-        end = max(
-            [t for panel in panels for line in panel.lines for t, _ in line.points]
-            + [band.end for band in faults]
-        )
+        moments = [t for panel in panels for line in panel.lines for t, _ in line.points]
+        begin, end = min(moments), max([*moments, *(band.end for band in faults)])
         for index, panel in enumerate(panels):
             top = index * (_PANEL_HEIGHT + _PANEL_GAP) + _PANEL_GAP
             axes = _axes(figure, canvas, top, _PANEL_HEIGHT, height)
@@ -239,12 +237,13 @@ def _draw_panel(axes: Axes, panel: Panel, canvas: Canvas, labels: Labels) -> Non
 def _name_beside(axes: Axes, lines: Sequence[Line], labels: Labels) -> None:
     """Write each line's name at its right end; names that would overlap move apart."""
     low, high = axes.get_ylim()
-    ends = (
-        sorted((line.points[-1][1] / (high - low) * _PANEL_HEIGHT, line) for line in lines) if lines else []
-    )
+
+    def height(line: Line) -> float:
+        return line.points[-1][1] / (high - low) * _PANEL_HEIGHT
+
     previous = -_SMALLEST_LABEL_STEP
-    for wanted, line in ends:
-        previous = max(wanted, previous + _SMALLEST_LABEL_STEP)
+    for line in sorted(lines, key=height):
+        previous = max(height(line), previous + _SMALLEST_LABEL_STEP)
         axes.annotate(
             labels.add(line.label),
             (1, 0),
