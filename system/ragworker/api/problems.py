@@ -44,7 +44,7 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
 }
 
 
-class Problem(Exception):  # noqa: N818  RFC 9457's own word for it
+class Problem(Exception):
     """One error answer. `slug` is a key of `PROBLEMS`; `detail` is a sentence for the person who can act."""
 
     def __init__(

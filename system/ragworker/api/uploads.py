@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,24 +22,21 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from ragworker.api.problems import Problem
-
-#: The types that `ragworker.extract` reads, with the file endings that stand for them when a client names
-#: no type.
-MEDIA_TYPES: Final[Mapping[str, tuple[str, ...]]] = {
-    "text/plain": (".txt", ".text", ".log"),
-    "text/markdown": (".md", ".markdown"),
-    "text/html": (".html", ".htm"),
-    "text/x-rst": (".rst",),
-    "application/pdf": (".pdf",),
-}
+from ragworker.api.submissions import MEDIA_TYPES, media_type_of
 
 PRIORITIES: Final = ("normal", "high")
+
+#: What clients send when they do not know.
+_NO_TYPE: Final = frozenset({"", "application/octet-stream"})
 
 #: What a multipart body may add to its file: boundaries, part headers and the small fields.
 FRAMING_BYTES: Final = 64 * 1024
 
 #: A small form field such as `priority`.
 MAX_FIELD_BYTES: Final = 4 * 1024
+
+#: A JSON body with one or two short fields.
+MAX_SMALL_BODY_BYTES: Final = 4 * 1024
 
 #: A body of the largest size takes 60 s on a line of 3.5 Mbit/s; slower senders hold memory for too long.
 UPLOAD_SECONDS: Final = 60.0
@@ -191,18 +187,29 @@ class UploadReader:
         return Upload(name=_clean_name(name), media_type=bare, priority=priority, content=content)
 
 
+async def read_small_json(request: Request) -> dict[str, object]:
+    """A small JSON object, or {} for an empty body. Raises Problem: 413 or 422."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_SMALL_BODY_BYTES:
+            raise Problem("payload-too-large", f"expected a body of at most {MAX_SMALL_BODY_BYTES} bytes")
+    try:
+        value = json.loads(body) if body.strip() else {}
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise Problem("invalid-request", "expected a JSON object as the body, or none")
+    return value
+
+
 def _bare_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
 def _named_type(content_type: str, name: str) -> str:
     """The type that the client gave; where it gave none that means anything, the one of the ending."""
-    if _bare_type(content_type) not in ("", "application/octet-stream"):
-        return content_type
-    ending = PurePosixPath(name.lower()).suffix
-    return next(
-        (kind for kind, endings in MEDIA_TYPES.items() if ending in endings), content_type or "unknown"
-    )
+    return content_type if _bare_type(content_type) not in _NO_TYPE else media_type_of(name)
 
 
 def _clean_name(name: str) -> str:
