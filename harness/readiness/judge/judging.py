@@ -54,7 +54,7 @@ def judge(
         claims=claims,
         changes=_changes(context, claims),
         previous_run=context.previous.run if _comparable(context) and context.previous else None,
-        not_shown=not_shown(context, claims),
+        not_shown=not_shown(context, claims, evidence),
         recommendations=recommend(claims, sections, context.parts),
         settings=context.settings,
         operations=profile.operations,

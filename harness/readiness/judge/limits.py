@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from readiness.evidence.records import ClaimFile
 from readiness.judge.model import ClaimResult, Part, PartState, RunContext, Text, Verdict
 from readiness.judge.profile_model import EstimatorKind
 
+# Settings whose value in a check must be said when it is not the specification's (C1, B2).
+SPECIFIED = {
+    "RAG_RETRY_BASE_SECONDS": ("1", "1.0"),
+    "RAG_EMBEDDING_RATE_WINDOW_SECONDS": ("60", "60.0"),
+    "RAG_EMBEDDING_RATE_LIMIT": ("1000",),
+}
 ALWAYS = (
     Text(
         "Everything ran on one machine over loopback: no network latency, no partition between machines, no other "
@@ -23,20 +30,15 @@ ALWAYS = (
 )
 
 
-def not_shown(context: RunContext, claims: Sequence[ClaimResult]) -> tuple[Text, ...]:
+def not_shown(
+    context: RunContext, claims: Sequence[ClaimResult], evidence: Mapping[str, ClaimFile]
+) -> tuple[Text, ...]:
     """Return one sentence for each limit of the run, the most serious first."""
     sentences: list[Text] = []
     for part in context.parts:
         if part.state in (PartState.MISSING, PartState.SIMULATED):
             sentences.append(_part(part, claims))
-    sentences.extend(
-        Text(
-            f"{setting.name} was {setting.used} in this run; the specification asks for {setting.required}.",
-            f"이번 실행의 {setting.name} 값은 {setting.used}이며, 명세의 요구 값은 {setting.required}입니다.",
-        )
-        for setting in context.settings
-        if setting.required and setting.used != setting.required
-    )
+    sentences.extend(_compressed(evidence))
     sentences.extend(_exposure(claim) for claim in claims if _needs_time(claim))
     if context.run.dirty:
         sentences.append(
@@ -46,6 +48,27 @@ def not_shown(context: RunContext, claims: Sequence[ClaimResult]) -> tuple[Text,
             )
         )
     return (*sentences, *ALWAYS)
+
+
+def _compressed(evidence: Mapping[str, ClaimFile]) -> list[Text]:
+    """Say which claims were examined with other times than the specification's, as their `facts` records tell."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for claim, file in sorted(evidence.items()):
+        for record in file.records:
+            settings = record.data.get("settings") if record.kind == "facts" else None
+            for name, value in settings.items() if isinstance(settings, Mapping) else ():
+                if name in SPECIFIED and str(value) not in SPECIFIED[name]:
+                    names = found.setdefault((str(name), str(value)), [])
+                    names.extend([claim] if claim not in names else [])
+    return [
+        Text(
+            f"{', '.join(claims)} ran with {name} = {value}, not {SPECIFIED[name][0]} as specified: times were "
+            "compressed to fit the run.",
+            f"{', '.join(claims)} 항목은 {name} = {value} 값으로 실행했습니다. 실행 시간을 줄이기 위한 것으로, 명세의 값은 "
+            f"{SPECIFIED[name][0]}입니다.",
+        )
+        for (name, value), claims in found.items()
+    ]
 
 
 def _part(part: Part, claims: Sequence[ClaimResult]) -> Text:

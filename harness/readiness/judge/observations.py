@@ -151,7 +151,10 @@ def _values(data: Mapping[str, object], unit: str) -> list[float]:
 
 
 def _exposure(data: Mapping[str, object]) -> tuple[float, int]:
-    """Return seconds times independent replicas, and the failures in that time that nobody injected."""
+    """Return the exposure in seconds, and the failures in that time that nobody injected.
+
+    `seconds` is pooled over the independent `replicas` already; `replicas` is kept for the reader.
+    """
     seconds = _finite(data.get("seconds"), "seconds")
     replicas = _whole(data, "replicas") if "replicas" in data else 1
     failures = _whole(data, "failures")
@@ -159,7 +162,7 @@ def _exposure(data: Mapping[str, object]) -> tuple[float, int]:
         raise _NoMeasurementError(
             f"expected seconds from 0 and replicas from 1, got {seconds:g} and {replicas}"
         )
-    return seconds * replicas, failures
+    return seconds, failures
 
 
 def _examples(data: Mapping[str, object]) -> list[str]:

@@ -1,7 +1,7 @@
 """Time between failures and availability: estimators over exposure, not over samples.
 
-Only failures that nobody injected count; injected faults measure recovery. Exposure is seconds times
-independent replicas, and failures are taken to come at a constant rate, which short runs cannot check.
+Only failures that nobody injected count; injected faults measure recovery. Exposure is seconds
+pooled over independent replicas, and failures are taken to come at a constant rate, which short runs cannot check.
 """
 
 from __future__ import annotations
