@@ -56,6 +56,8 @@ def _expectations(file: Path) -> list[tuple[str, bool]]:
         line = mark.line + 1 if mark is not None else 1
         why = getattr(error, "problem", None) or "something else"
         raise BadInput(f"{file}:{line}: expected YAML, got: {why}. Correct that line.") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{file}:1: expected a promtool unit test file, got: {error}.") from None
     tests = content.get("tests") if isinstance(content, dict) else None
     if not isinstance(tests, list):
         raise BadInput(f"{file}:1: expected a promtool unit test file with a list `tests`. Add it.")
