@@ -42,11 +42,11 @@ TICK_SECONDS = 0.1
 JOB_SECONDS = 900.0  # by hand: a job that never ends is given up, long after four retries could have helped
 END_GRACE_SECONDS = 10.0  # how long after its job's end a stream may still be silent about it
 TERMINAL = ("done", "dead", "cancelled")
-SUBMIT, STATUS, EVENTS = "POST /rag/jobs", "GET /rag/jobs/{id}", "GET /rag/jobs/{id}/events"
+SUBMIT, STATUS, EVENTS = "/rag/jobs", "/rag/jobs/{id}", "/rag/jobs/{id}/events"
 
 PLAN = plans.plan_of(os.environ)
 SEED = PLAN.seed if PLAN else int(os.environ.get(plans.SEED_VARIABLE, "") or secrets.randbelow(2**31))
-DRAIN_SECONDS = float(os.environ.get(plans.DRAIN_VARIABLE, "") or plans.DRAIN_SECONDS)
+DRAIN_SECONDS = PLAN.drain_seconds if PLAN else plans.DRAIN_SECONDS
 LOG = RawLog(Path(os.environ[plans.LOG_VARIABLE]) if os.environ.get(plans.LOG_VARIABLE) else None)
 
 
@@ -76,6 +76,7 @@ class Generator:
         self.run = secrets.token_hex(4)  # keys of two runs against one service must differ
         self.users = count()
         self.jobs = 0
+        self.ended = 0
         self.due = sum(len(moments) for moments in self.schedule)
 
     def arrivals(self, user: int) -> Iterator[float]:
@@ -163,6 +164,7 @@ class Job:
         finally:
             if listener is not None:
                 listener.kill()
+            GENERATOR.ended += 1
             LOG.write(
                 "job",
                 {
@@ -182,7 +184,7 @@ class Job:
         text = self.user.text(self.serial)
         name = f"reading-{GENERATOR.run}-{self.serial}"
         body = {"text": text, "name": f"{name}.txt", "media_type": "text/plain"}
-        answer = self.call("POST", "/rag/jobs", name=SUBMIT, json=body, headers={"Idempotency-Key": name})
+        answer = self.call("POST", SUBMIT, name=SUBMIT, json=body, headers={"Idempotency-Key": name})
         self.job_id = str(answer.get("job_id", ""))
 
     def poll(self) -> None:
@@ -229,7 +231,7 @@ class Job:
             LOG.write(
                 "request",
                 {
-                    "name": name,
+                    "name": f"{method} {name}",
                     "at": at,
                     "wall": wall,
                     "duration_ms": round(duration, 3),
@@ -339,21 +341,21 @@ def connect(host: str) -> HTTPConnection:
     return kind(parts.hostname or "", parts.port, timeout=plans.STREAM_SILENCE_SECONDS)
 
 
-def watch_self() -> None:
-    """Write how late this process wakes up: a generator that is late measures itself."""
-    while True:
+def watch_self(environment: Environment) -> None:
+    """Write how late this process wakes up: a late generator measures itself. End the test when all is done."""
+    while not PLAN or GENERATOR.ended < GENERATOR.due:
         due = time.monotonic() + TICK_SECONDS
         gevent.sleep(TICK_SECONDS)
         late = time.monotonic() - due
         fields = {"at": due, "late_ms": round(max(0.0, late) * 1000, 3), "cpu_seconds": time.process_time()}
         LOG.write("tick", fields)
         LOG.flush()
+    gevent.spawn(environment.runner.quit)  # in a greenlet of its own, because it ends this one
 
 
 @events.test_start.add_listener
 def begin(environment: Environment, **_: object) -> None:
     """Write the plan and both clocks, start the watch."""
-    del environment
     GENERATOR.begin()
     LOG.write(
         "start",
@@ -365,7 +367,7 @@ def begin(environment: Environment, **_: object) -> None:
             "due": GENERATOR.due,
         },
     )
-    GENERATOR.watch = gevent.spawn(watch_self)  # type: ignore[attr-defined]
+    GENERATOR.watch = gevent.spawn(watch_self, environment)  # type: ignore[attr-defined]
     logging.getLogger(__name__).info("seed %d; repeat with %s=%d", SEED, plans.SEED_VARIABLE, SEED)
 
 

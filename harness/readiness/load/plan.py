@@ -42,24 +42,29 @@ LONGEST_DOCUMENT_WORDS = 150
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """`streams` jobs, each with one event stream, submitted within `seconds` by `users` users."""
+    """`streams` jobs, each with one event stream, submitted within `seconds` by `users` users.
+
+    Jobs that have not ended `drain_seconds` after that never do.
+    """
 
     seconds: float
     users: int
     streams: int
     seed: int
+    drain_seconds: float = DRAIN_SECONDS
 
     def __post_init__(self) -> None:
         _require(1 <= self.seconds <= 86_400, "seconds to be 1..86400", self.seconds)
         _require(1 <= self.users <= 2_000, "users to be 1..2000", self.users)
         _require(self.streams >= 1, "at least one stream", self.streams)
+        _require(0 <= self.drain_seconds <= 3600, "drain_seconds to be 0..3600", self.drain_seconds)
         highest = int(self.seconds * MAX_STREAMS_PER_SECOND)
         _require(self.streams <= highest, f"at most {highest} streams in {self.seconds:g} s", self.streams)
 
     @property
     def limit_seconds(self) -> float:
         """After this long from its start the generator is ended, whatever it does."""
-        return STARTUP_SECONDS + self.seconds + DRAIN_SECONDS + REQUEST_SECONDS
+        return STARTUP_SECONDS + self.seconds + self.drain_seconds + REQUEST_SECONDS
 
     def environment(self, *, log: str) -> dict[str, str]:
         """The variables by which the Locust file learns the plan."""
@@ -69,7 +74,7 @@ class LoadPlan:
             SECONDS_VARIABLE: repr(self.seconds),
             USERS_VARIABLE: str(self.users),
             STREAMS_VARIABLE: str(self.streams),
-            DRAIN_VARIABLE: repr(DRAIN_SECONDS),
+            DRAIN_VARIABLE: repr(self.drain_seconds),
         }
 
 
@@ -83,6 +88,7 @@ def plan_of(environ: Mapping[str, str]) -> LoadPlan | None:
             users=int(environ.get(USERS_VARIABLE, "20")),
             streams=int(environ[STREAMS_VARIABLE]),
             seed=int(environ.get(SEED_VARIABLE, "0")),
+            drain_seconds=float(environ.get(DRAIN_VARIABLE, DRAIN_SECONDS)),
         )
     except ValueError as error:
         raise BadInput(

@@ -9,6 +9,7 @@ the figures mean for a claim is left to the judge.
 from __future__ import annotations
 
 import gzip
+import math
 import shutil
 import sys
 import time
@@ -21,7 +22,7 @@ from typing import Protocol
 
 from readiness.evidence import EvidenceWriter
 from readiness.load.figures import LoadFigures, percentile, read_figures, why_unbelievable
-from readiness.load.plan import DRAIN_SECONDS, REQUEST_SECONDS, TOKEN_VARIABLE, LoadPlan
+from readiness.load.plan import REQUEST_SECONDS, TOKEN_VARIABLE, LoadPlan
 from readiness.load.rawlog import Line, LogTail
 from readiness.load.series import SeriesRecorder, load_series, merge_series
 from readiness.root import find_root
@@ -161,10 +162,12 @@ def _generate(
 
 def _command(plan: LoadPlan, api_url: str, locustfile: Path) -> list[str]:
     everybody = str(plan.users)
-    arrive = f"{max(1, round(plan.seconds + 0.5))}s"
-    give_up = str(int(DRAIN_SECONDS + REQUEST_SECONDS))
+    arrive = (
+        f"{math.ceil(plan.seconds) + 2}s"  # its clock starts before the users do; all done ends it sooner
+    )
+    give_up = str(int(plan.drain_seconds + REQUEST_SECONDS))
     # Failed requests are evidence, not a reason for a bad exit status: that is for a Locust that broke.
-    options = ["--headless", "--only-summary", "--exit-code-on-error", "0", "--skip-log-setup"]
+    options = ["--headless", "--only-summary", "--exit-code-on-error", "0", "--loglevel", "INFO"]
     bounds = ["-u", everybody, "-r", everybody, "-t", arrive, "--stop-timeout", give_up]
     return [sys.executable, "-m", "locust", "-f", str(locustfile), "--host", api_url, *options, *bounds]
 
