@@ -6,6 +6,8 @@ import gzip
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -233,3 +235,35 @@ def test_no_worker_means_no_exposure(tmp_path: Path) -> None:
     assert ran.data("H8.mtbf", "outcome")["outcome"] == "error"
     assert "exposure" not in ran.kinds("H8.mtbf")
     assert ran.data("H4.sse", "outcome")["outcome"] == "passed"
+
+
+def test_the_locust_file_works_by_hand_without_a_plan(tmp_path: Path) -> None:
+    """Plain `locust -f loadtests/locustfile.py --host URL` submits at its gentle rate and ends with status 0."""
+    argv = [
+        sys.executable,
+        "-m",
+        "locust",
+        "-f",
+        str(LOCUSTFILE),
+        "--headless",
+        "-u",
+        "20",
+        "-r",
+        "20",
+        "-t",
+        "2s",
+    ]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("READINESS_LOAD_")}
+    with running(Mood(job_seconds=0.05)) as service:
+        ran = subprocess.run(
+            [*argv, "--host", service.url, "--stop-timeout", "5"],
+            env=env,
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    assert ran.returncode == 0, ran.stderr.decode()[-2000:]
+    assert 3 <= len(service.born) <= 45  # about 20 users x 0.5/s x 2 s
+    assert service.streams == len(service.born)
+    assert list(tmp_path.iterdir()) == []
