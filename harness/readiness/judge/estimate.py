@@ -32,8 +32,8 @@ def no_data(what: Text) -> Estimate:
 
 def too_few(n: int, needed: int, noun: Text) -> Reason:
     """Return the reason "only n of at least needed were observed"."""
-    seen, wanted = count(n, noun), count(needed, noun)
-    return Reason("too_few", {"n_en": seen.en, "n_ko": seen.ko, "need_en": wanted.en, "need_ko": wanted.ko})
+    seen = count(n, noun)
+    return Reason("too_few", {"n_en": seen.en, "n_ko": seen.ko, "need": needed})
 
 
 def bound_reason(verdict: Verdict, bound: str) -> Reason | None:

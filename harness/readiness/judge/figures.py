@@ -11,6 +11,7 @@ import math
 from readiness.judge.model import Text
 
 SIGNIFICANT = 3
+MINUTE, HOUR = 60, 3600
 SECONDS = Text("s", "초")
 CASES = Text("cases", "사례")
 SAMPLES = Text("samples", "표본")
@@ -35,18 +36,25 @@ NOUNS: dict[str, Text] = {
 
 
 def count(n: int, noun: Text) -> Text:
-    """Return "312 jobs" / "작업 312건"; "1 job"; seconds as hours."""
+    """Return "312 jobs" / "작업 312건"; "1 job"; seconds as the span they are."""
     if noun == SECONDS:
-        return Text(f"{hours(n)} h", f"{hours(n)}시간")
+        return span(n)
     word = noun.en
     if n == 1:
         word = _singular(word)
     return Text(f"{n:,} {word}", f"{noun.ko} {n:,}건")
 
 
-def hours(seconds: float) -> str:
-    """Return seconds as hours with at most three significant digits."""
-    return plain(seconds / 3600)
+def span(seconds: float, *, away: int = 0) -> Text:
+    """Return a span of time in the unit that reads best: "24 s", "10.5 min", "71.9 h"."""
+    if seconds < 2 * MINUTE:
+        shown = plain(seconds, away=away)
+        return Text(f"{shown} s", f"{shown}초")
+    if seconds < 2 * HOUR:
+        shown = plain(seconds / MINUTE, away=away)
+        return Text(f"{shown} min", f"{shown}분")
+    shown = plain(seconds / HOUR, away=away)
+    return Text(f"{shown} h", f"{shown}시간")
 
 
 def plain(value: float, *, away: int = 0) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from readiness.evidence.records import ClaimFile
 from readiness.judge.model import ClaimResult, Part, PartState, RunContext, Text, Verdict
+from readiness.judge.parts import part_title
 from readiness.judge.profile_model import EstimatorKind
 
 # Settings whose value in a check must be said when it is not the specification's (C1, B2).
@@ -64,8 +65,8 @@ def _compressed(evidence: Mapping[str, ClaimFile]) -> list[Text]:
         Text(
             f"{', '.join(claims)} ran with {name} = {value}, not {SPECIFIED[name][0]} as specified: times were "
             "compressed to fit the run.",
-            f"{', '.join(claims)} 항목은 {name} = {value} 값으로 실행했습니다. 실행 시간을 줄이기 위한 것으로, 명세의 값은 "
-            f"{SPECIFIED[name][0]}입니다.",
+            f"{', '.join(claims)} 항목은 실행 시간을 줄이기 위해 {name} = {value} 값으로 실행했습니다. "
+            f"명세의 값은 {SPECIFIED[name][0]}입니다.",
         )
         for (name, value), claims in found.items()
     ]
@@ -74,15 +75,15 @@ def _compressed(evidence: Mapping[str, ClaimFile]) -> list[Text]:
 def _part(part: Part, claims: Sequence[ClaimResult]) -> Text:
     idle = [c.id for c in claims if c.reason and c.reason.params.get("part") == part.name]
     names = f" ({', '.join(idle)})" if idle else ""
+    title = part_title(part.name)
     if part.state == PartState.MISSING:
         return Text(
-            f"{part.name} was not there{names}: what it does with this system was not observed.",
-            f"{part.name} 구성 요소가 없어{names} 이 시스템과의 연동은 확인하지 못했습니다.",
+            f"{title} was not there{names}: what it does with this system was not observed.",
+            f"{title} 구성 요소가 없어 이 시스템과의 연동은 확인하지 못했습니다{names}.",
         )
     return Text(
-        f"{part.name} was simulated by {part.provider}{names}: the real one may answer, fail and limit otherwise.",
-        f"{part.name}은(는) {part.provider} 시뮬레이터를 사용했습니다{names}. 실제 서비스의 응답, 오류, 제한은 다를 수 "
-        "있습니다.",
+        f"{title} was simulated by {part.provider}{names}: the real one may answer, fail and limit otherwise.",
+        f"{title} 구성 요소는 {part.provider} 환경으로 대체했습니다{names}. 실제 서비스의 응답, 오류, 제한은 이와 다를 수 있습니다.",
     )
 
 
@@ -92,13 +93,13 @@ def _needs_time(claim: ClaimResult) -> bool:
 
 
 def _exposure(claim: ClaimResult) -> Text:
-    hours = claim.reason.params.get("required_hours") if claim.reason else None
-    if hours is None:
+    params = claim.reason.params if claim.reason else {}
+    if "need_en" not in params:
         return Text(
             f"{claim.id}: nothing about months of operation follows from a run this short.",
             f"{claim.id}: 이처럼 짧은 실행으로는 장기 운영에 대해 말할 수 없습니다.",
         )
     return Text(
-        f"{claim.id}: proving it takes {hours} h of observation, so this run says nothing about it.",
-        f"{claim.id}: 입증하려면 {hours}시간의 관측이 필요하므로 이번 실행으로는 알 수 없습니다.",
+        f"{claim.id}: proving it takes {params['need_en']} of observation; this run was too short for it.",
+        f"{claim.id}: 입증하려면 {params['need_ko']}의 관측이 필요하며, 이번 실행은 그보다 짧았습니다.",
     )

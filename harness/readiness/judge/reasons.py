@@ -22,12 +22,12 @@ REASONS: dict[str, Text] = {
         "검사는 수행되었으나 {what_ko} 기록이 없어 판정할 수 없습니다.",
     ),
     "part_missing": Text(
-        "This needs {part}, which was not there in this run.",
-        "이 항목에 필요한 {part} 구성 요소가 이번 실행에 없었습니다.",
+        "This needs {title}, which was not there in this run.",
+        "이 항목에 필요한 {title} 구성 요소가 이번 실행에 없었습니다.",
     ),
     "part_simulated": Text(
-        "This needs a real {part}; in this run {provider} stood in for it.",
-        "이 항목은 실제 {part} 환경이 필요하지만 이번 실행은 {provider} 대체 환경에서 수행되었습니다.",
+        "This needs a real {title}; in this run {provider} stood in for it.",
+        "이 항목은 실제 {title} 환경이 필요하지만 이번 실행은 {provider} 대체 환경에서 수행되었습니다.",
     ),
     "check_failed": Text(
         "{count} of {total} checks failed:",
@@ -58,20 +58,20 @@ REASONS: dict[str, Text] = {
         "95 % 신뢰한계({bound})가 목표를 충족하지 못하며, 목표를 벗어났다고 단정할 수도 없습니다.",
     ),
     "too_few": Text(
-        "Only {n_en} of at least {need_en} were observed.",
-        "최소 {need_ko}의 관측이 필요하지만 {n_ko}만 관측되었습니다.",
+        "Only {n_en} were observed; at least {need} are needed.",
+        "{n_ko}만 관측되어 최소 {need}건에 미치지 못합니다.",
     ),
     "above_maximum": Text(
         "The worst value, {value}, misses the target.",
-        "최악값 {value}(으)로 목표를 충족하지 못합니다.",
+        "최악값({value})이 목표를 충족하지 못합니다.",
     ),
     "short_exposure": Text(
-        "{hours} h of observation cannot prove this; {required_hours} h would, if it goes on as so far.",
-        "{hours}시간의 관측으로는 입증할 수 없습니다. 지금 추세라면 총 {required_hours}시간이 필요합니다.",
+        "{time_en} of observation cannot prove this; {need_en} in all would, if it goes on as so far.",
+        "{time_ko}의 관측으로는 입증할 수 없습니다. 지금 추세라면 총 {need_ko}의 관측이 필요합니다.",
     ),
     "short_exposure_hopeless": Text(
-        "{hours} h of observation do not settle this, and at this rate of failures no time would prove it.",
-        "{hours}시간의 관측으로는 판정할 수 없으며, 지금의 장애 빈도로는 입증되지 않습니다.",
+        "{time_en} of observation do not settle this, and at this rate of failures no time would prove it.",
+        "{time_ko}의 관측으로는 판정할 수 없으며, 지금의 장애 빈도로는 입증되지 않습니다.",
     ),
     "chain_broken": Text(
         "The evidence file is damaged ({problem}).",

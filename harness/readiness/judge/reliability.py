@@ -10,7 +10,7 @@ import math
 
 from readiness.judge import bounds
 from readiness.judge.estimate import Estimate, bound_reason, bounded, no_data
-from readiness.judge.figures import NOUNS, count, figure, hours
+from readiness.judge.figures import HOUR, NOUNS, count, figure, span
 from readiness.judge.model import Reason, Text, Verdict
 from readiness.judge.observations import Observations
 from readiness.judge.profile_model import Estimator
@@ -27,34 +27,37 @@ def mtbf(estimator: Estimator, seen: Observations) -> Estimate:
     n = math.floor(seconds)
     if n == 0:
         return no_data(EXPOSURE)
-    limit = estimator.limit * 3600
+    limit = estimator.limit * HOUR
     lower, upper = bounds.mtbf_lower(seconds, failures), bounds.mtbf_upper(seconds, failures)
-    value = seconds / failures / 3600 if failures else None
+    value = seconds / failures / HOUR if failures else None
     verdict, bound, needed, reason = Verdict.INCONCLUSIVE, lower, None, None
     if lower > limit:
         verdict = Verdict.PROVEN
     elif upper <= limit:
         verdict, bound = Verdict.FAILED, upper
-        reason = bound_reason(verdict, bounded(upper / 3600, "h", upper=True))
+        reason = bound_reason(verdict, f"≤ {span(upper, away=1).en}")
     else:
         needed, reason = _more_exposure(n, failures, limit, alpha=bounds.ALPHA)
-    shown = bounded(bound / 3600, "h", upper=verdict == Verdict.FAILED)
-    failed = count(failures, FAILURES)
+    sign, away = ("≤", 1) if verdict == Verdict.FAILED else ("≥", -1)
+    failed, watched, shown = count(failures, FAILURES), span(seconds), span(bound, away=away)
     measured = Text(
-        f"{failed.en} in {hours(seconds)} h ({shown} at 95 %)",
-        f"{hours(seconds)}시간 동안 {failed.ko} ({shown}, 신뢰수준 95 %)",
+        f"{failed.en} in {watched.en} (MTBF {sign} {shown.en} at 95 %)",
+        f"{watched.ko} 동안 {failed.ko} (MTBF {sign} {shown.ko}, 신뢰수준 95 %)",
     )
-    return Estimate(verdict, measured, value, bound / 3600, n, failures, needed, reason)
+    return Estimate(verdict, measured, value, bound / HOUR, n, failures, needed, reason)
 
 
 def _more_exposure(n: int, failures: int, mtbf_seconds: float, *, alpha: float) -> tuple[int | None, Reason]:
     """Return the further seconds that would prove this mean time between failures, and the reason."""
+    watched = span(n)
     needed = bounds.further_to_prove(
         n, failures, lambda k: math.floor(bounds.poisson_upper(k, alpha=alpha) * mtbf_seconds) + 1
     )
     if needed is None:
-        return None, Reason("short_exposure_hopeless", {"hours": hours(n)})
-    return needed, Reason("short_exposure", {"hours": hours(n), "required_hours": hours(n + needed)})
+        return None, Reason("short_exposure_hopeless", {"time_en": watched.en, "time_ko": watched.ko})
+    whole = span(n + needed)
+    params = {"time_en": watched.en, "time_ko": watched.ko, "need_en": whole.en, "need_ko": whole.ko}
+    return needed, Reason("short_exposure", params)
 
 
 def availability(estimator: Estimator, seen: Observations) -> Estimate:
@@ -85,10 +88,10 @@ def availability(estimator: Estimator, seen: Observations) -> Estimate:
         needed, reason = _more_exposure(n, failures, mttr_high * limit / (1 - limit), alpha=HALF_ALPHA)
     shown = bounded(bound, "fraction", upper=verdict == Verdict.FAILED)
     value = 1 - failures * (total / recoveries) / seconds
-    failed = count(failures, FAILURES)
+    failed, watched = count(failures, FAILURES), span(seconds)
     back, mean = count(recoveries, RECOVERIES), figure(total / recoveries, "s")
     measured = Text(
-        f"{shown} at 95 % ({failed.en} in {hours(seconds)} h, {back.en} of {mean} on average)",
-        f"{shown}, 신뢰수준 95 % ({hours(seconds)}시간 동안 {failed.ko}, {back.ko} 평균 {mean})",
+        f"{shown} at 95 % ({failed.en} in {watched.en}, {back.en} of {mean} on average)",
+        f"{shown}, 신뢰수준 95 % ({watched.ko} 동안 {failed.ko}, {back.ko} 평균 {mean})",
     )
     return Estimate(verdict, measured, max(0.0, value), bound, n, failures, needed, reason)

@@ -25,6 +25,7 @@ from readiness.judge.estimators import estimate
 from readiness.judge.figures import SECONDS, count
 from readiness.judge.model import ClaimResult, Part, PartState, Reason, Text, Verdict
 from readiness.judge.observations import Observations, Outcome, observe
+from readiness.judge.parts import part_title
 from readiness.judge.profile_model import Claim, EstimatorKind, Profile
 from readiness.judge.targets import target_text
 
@@ -92,7 +93,7 @@ def needed_text(needed: int, noun: Text) -> Text:
     """Return "18 more jobs settle it"."""
     more = count(needed, noun)
     if noun == SECONDS:
-        return Text(f"{more.en} more of observation settle it", f"{more.ko} 더 관측하면 판정할 수 있습니다")
+        return Text(f"{more.en} more of observation settles it", f"{more.ko} 더 관측하면 판정할 수 있습니다")
     number, _, word = more.en.partition(" ")
     verb = "settles" if needed == 1 else "settle"
     return Text(f"{number} more {word} {verb} it", f"{more.ko}을 더 관측하면 판정할 수 있습니다")
@@ -129,9 +130,14 @@ def _before_data(
     for name in claim.needs:
         part = parts.get(name)
         if part is None or part.state == PartState.MISSING:
-            return Rung(Verdict.NOT_RUN, Reason("part_missing", {"part": name}))
+            return Rung(Verdict.NOT_RUN, Reason("part_missing", {"part": name, "title": part_title(name)}))
         if part.state == PartState.SIMULATED:
-            return Rung(Verdict.NOT_RUN, Reason("part_simulated", {"part": name, "provider": part.provider}))
+            return Rung(
+                Verdict.NOT_RUN,
+                Reason(
+                    "part_simulated", {"part": name, "title": part_title(name), "provider": part.provider}
+                ),
+            )
     return None
 
 
@@ -162,7 +168,9 @@ def _outcomes_reason(code: str, outcomes: Sequence[Outcome], seen: Observations)
 
 
 def _short(words: str) -> str:
-    flat = " ".join(words.split())
+    # Control and direction characters of a hostile message must not reach a terminal or a page.
+    visible = "".join(character if character.isprintable() else " " for character in words)
+    flat = " ".join(visible.split())
     return flat if len(flat) <= LONGEST_DETAIL else flat[: LONGEST_DETAIL - 1] + "…"
 
 
