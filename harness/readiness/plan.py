@@ -22,7 +22,8 @@ from readiness.judge.model import Language
 from readiness.judge.profile import Profile, load_profile
 from readiness.provenance import Provenance, gather
 from readiness.root import Root, find_root
-from readiness.targets import TARGETS
+from readiness.stack.redis import require_redis
+from readiness.targets import check_target
 
 SEED_MAX = 2**31 - 1
 
@@ -97,16 +98,14 @@ def make_plan(choices: Choices, *, argv: Sequence[str]) -> Plan:
     """Check every choice and return the plan. Raises BadInput; starts nothing and writes nothing."""
     root = find_root(choices.root, reports=choices.reports)
     profile = load_profile(root.path, choices.profile)
-    if profile.target not in TARGETS:
-        raise BadInput(
-            f"{root.profile_file}: expected target to be one of {', '.join(TARGETS)}, got {profile.target!r}."
-        )
+    check_target(profile.target)
     known = {claim.id for claim in profile.claims}
     for claim in choices.only:
         if claim not in known:
             raise BadInput(
                 f"--only {claim}: the profile has no such claim. It has: {', '.join(sorted(known))}."
             )
+    require_redis(choices.redis)
     if choices.api_port:
         _require_free_port(choices.api_port, flag="--api-port")
     now = datetime.now(UTC)
@@ -115,7 +114,7 @@ def make_plan(choices: Choices, *, argv: Sequence[str]) -> Plan:
         created_at=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         argv=tuple(argv),
         choices=choices,
-        seed=choices.seed if choices.seed is not None else secrets.randbelow(SEED_MAX),
+        seed=_seed(choices, profile),
         root=root,
         profile=profile,
         corpus=load_documents(choices.documents, samples=root.samples),
@@ -128,6 +127,7 @@ def create_run_dir(plan: Plan) -> Path:
     try:
         plan.run_dir.mkdir(parents=True)
         (plan.run_dir / "logs").mkdir()
+        (plan.run_dir / "evidence").mkdir()
         _write_json(plan.run_dir / "plan.json", plan.to_json())
         _write_json(plan.run_dir / "profile.json", to_json(plan.profile))
     except OSError as error:
@@ -136,6 +136,12 @@ def create_run_dir(plan: Plan) -> Path:
             f" ({error.filename}). Make it writable or name another one with --reports."
         ) from None
     return plan.run_dir
+
+
+def _seed(choices: Choices, profile: Profile) -> int:
+    if choices.seed is not None:
+        return choices.seed
+    return profile.knobs.seed if profile.knobs.seed is not None else secrets.randbelow(SEED_MAX)
 
 
 def _write_json(path: Path, value: object) -> None:

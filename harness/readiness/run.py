@@ -47,10 +47,9 @@ def execute(plan: Plan, progress: Progress) -> tuple[Scorecard, Path]:
     try:
         _measure(plan, run_dir, progress, notebook)
     except (Interrupted, KeyboardInterrupt):
-        raise Interrupted(_kept(plan, notebook, "interrupted")) from None
+        raise Interrupted(_keep(run_dir, notebook, "interrupted")) from None
     except HarnessFailure as failure:
-        notebook.write()
-        raise HarnessFailure(f"{failure} {_kept(plan, notebook, 'ended')}") from failure
+        raise HarnessFailure(f"{failure} {_keep(run_dir, notebook, 'ended')}") from failure
     with progress.step("judge and render"):
         notebook.write()
         seal_run(run_dir)
@@ -199,9 +198,11 @@ def _parts_line(parts: tuple[Part, ...]) -> str:
     )
 
 
-def _kept(plan: Plan, notebook: _Notebook, how: str) -> str:
-    where = plan.run_dir
+def _keep(run_dir: Path, notebook: _Notebook, how: str) -> str:
+    """Seal what was measured so far; return the words that say where it is."""
+    notebook.write()
+    seal_run(run_dir)
     return (
         f"The run was {how} after {notebook.seconds:.0f} s (last step: {notebook.last_step}); everything that"
-        f" it started has been ended. What was measured is kept: readiness report {where}"
+        f" it started has been ended. What was measured is kept: readiness report {run_dir}"
     )

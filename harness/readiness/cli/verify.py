@@ -9,7 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from readiness.cli.places import run_folder
-from readiness.evidence.verify import verify_run
+from readiness.evidence.sealing import summary
+from readiness.evidence.verify import Finding, verify_run
+
+# The last line stays one line: more places than this are in the lines above it.
+NAMED_IN_SENTENCE = 4
 
 DESCRIPTION = """\
 Check an earlier run without running anything: the hash chain of each evidence file, the digest of every file against
@@ -30,20 +34,25 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     """Print findings and the verdict line; 0 when everything holds, 1 otherwise."""
     run_dir = run_folder(arguments.run)
-    verification = verify_run(run_dir)
+    findings = verify_run(run_dir)
     if arguments.json:
-        json.dump(
-            {
-                "run": run_dir.name,
-                "findings": [{"where": f.where, "problem": f.problem} for f in verification.findings],
-            },
-            sys.stdout,
-            indent=2,
-            ensure_ascii=False,
-        )
+        found = [{"where": finding.where, "what": finding.what} for finding in findings]
+        json.dump({"run": run_dir.name, "findings": found}, sys.stdout, indent=2, ensure_ascii=False)
         print()
     else:
-        for finding in verification.findings:
-            print(f"  {finding.where}: {finding.problem}")
-    print(verification.sentence)
-    return 1 if verification.findings else 0
+        for finding in findings:
+            print(f"  {finding}")
+    print(_sentence(run_dir, findings))
+    return 1 if findings else 0
+
+
+def _sentence(run_dir: Path, findings: Sequence[Finding]) -> str:
+    if findings:
+        where = sorted({finding.where for finding in findings})
+        named = ", ".join(where[:NAMED_IN_SENTENCE]) + (" ..." if len(where) > NAMED_IN_SENTENCE else "")
+        return f"verify: {run_dir.name} does not hold: {len(findings)} findings in {named}"
+    sealed = summary(run_dir)
+    return (
+        f"verify: {run_dir.name} holds: {sealed.files} files and {sealed.records} records unchanged,"
+        " every figure, verdict and score recomputed alike"
+    )

@@ -197,6 +197,14 @@ class ExternalRedis:
         """It is not ours to wait for."""
 
 
+def require_redis(wanted: str) -> None:
+    """Raise BadInput when `wanted` ("auto", a provider's name, or a URL) cannot be had. Starts nothing."""
+    if "://" in wanted:
+        _external_version(wanted)
+    else:
+        _chosen(wanted)
+
+
 def start_redis(run_dir: Path, wanted: str) -> RedisPart:
     """The Redis of a run: `wanted` is "auto", a provider's name, or a URL.
 
@@ -235,6 +243,12 @@ def redis_part(server: RedisPart) -> Part:
 
 
 def _own_server(run_dir: Path, wanted: str, *, name: str) -> RedisServer:
+    provider, program, version = _chosen(wanted)
+    return RedisServer(run_dir, name=name, provider=provider, program=program, version=version)
+
+
+def _chosen(wanted: str) -> tuple[str, Path | None, str]:
+    """Provider, program and version for what the person wants; the best of this machine for "auto"."""
     if wanted not in ("auto", *PROVIDERS):
         known = ", ".join(("auto", *PROVIDERS))
         raise BadInput(f"--redis: expected {known} or a redis:// URL, got: {wanted!r}")
@@ -244,8 +258,7 @@ def _own_server(run_dir: Path, wanted: str, *, name: str) -> RedisServer:
     if wanted not in programs:
         others = ", ".join(programs)
         raise BadInput(f"--redis {wanted}: expected {_WHERE[wanted]}, found none. This machine has: {others}")
-    program, version = programs[wanted]
-    return RedisServer(run_dir, name=name, provider=wanted, program=program, version=version)
+    return (wanted, *programs[wanted])
 
 
 def _unused_name(folder: Path, name: str) -> str:
