@@ -83,7 +83,8 @@ def _part(part: Part, claims: Sequence[ClaimResult]) -> Text:
         )
     return Text(
         f"{title} was simulated by {part.provider}{names}: the real one may answer, fail and limit otherwise.",
-        f"{title} 구성 요소는 {part.provider} 환경으로 대체했습니다{names}. 실제 서비스의 응답, 오류, 제한은 이와 다를 수 있습니다.",
+        f"{title} 구성 요소는 {part.provider} 환경으로 대체했습니다{names}. "
+        "실제 서비스의 응답, 오류, 제한은 이와 다를 수 있습니다.",
     )
 
 

@@ -89,17 +89,18 @@ def _claim(claim: ClaimResult, points: float) -> Recommendation:
 
 
 def _part(name: str, blocked: Sequence[ClaimResult], points: float) -> Recommendation:
-    ids = ", ".join(claim.id for claim in blocked)
+    ids, title = ", ".join(claim.id for claim in blocked), part_title(name)
     text = Text(
-        f"Provide a real {part_title(name)} and run again, so that {ids} can be judged (`readiness doctor` says how).",
-        f"실제 {part_title(name)} 환경을 준비하여 다시 실행하면 {ids} 항목을 판정할 수 있습니다(방법: `readiness doctor`).",
+        f"Provide a real {title} and run again, so that {ids} can be judged (`readiness doctor` says how).",
+        f"실제 {title} 환경을 준비하여 다시 실행하면 {ids} 항목을 판정할 수 있습니다(`readiness doctor` 참고).",
     )
     return Recommendation(math.floor(points * 10 + 1e-6) / 10, Term.SHORT, text, part=name)
 
 
 def _real_part(part: Part) -> Recommendation:
+    title = part_title(part.name)
     text = Text(
-        f"Repeat the run against the real {part_title(part.name)} once before a release; {part.provider} only stood in.",
-        f"출시 전에 한 번은 실제 {part_title(part.name)} 환경에서 다시 실행하십시오. 이번에는 {part.provider} 환경이었습니다.",
+        f"Repeat the run against the real {title} once before a release; {part.provider} only stood in.",
+        f"출시 전에 한 번은 실제 {title} 환경에서 다시 실행하십시오. 이번에는 {part.provider} 환경이었습니다.",
     )
     return Recommendation(0.0, Term.MIDDLE, text, part=part.name)
