@@ -32,12 +32,16 @@ OTHER_PANELS_MAX: Final = 6
 
 #: Name of a series -> (panel, label, colour, dashed). The same thing has the same colour everywhere.
 KNOWN_SERIES: Final[dict[str, tuple[str, str, str, bool]]] = {
-    "planned arrivals": ("arrivals", "planned", MUTED, True),
+    "arrivals planned": ("arrivals", "planned", MUTED, True),
+    "arrivals achieved": ("arrivals", "arrivals", BLUE, False),
     "arrivals": ("arrivals", "arrivals", BLUE, False),
     "jobs ended": ("arrivals", "ended", GREEN, False),
     "API response P50": ("latency", "p50", SKY, False),
     "API response P95": ("latency", "p95", BLUE, False),
     "API response P99": ("latency", "p99", PURPLE, False),
+    "job duration P50": ("durations", "p50", SKY, False),
+    "job duration P95": ("durations", "p95", BLUE, False),
+    "queue length": ("queue", "queue", ORANGE, False),
     "queue depth": ("queue", "queue", ORANGE, False),
     "active jobs": ("active", "active", GREEN, False),
     "open event streams": ("streams", "streams", SKY, False),
@@ -50,12 +54,12 @@ KNOWN_SERIES: Final[dict[str, tuple[str, str, str, bool]]] = {
 _WORKER_MEMORY: Final = re.compile(r"worker (\d+) memory")
 #: Order of the panels from top to bottom.
 PANEL_ORDER: Final = (
-    "arrivals", "latency", "failures", "queue", "active", "dead", "streams", "memory", "tokens"
+    "arrivals", "latency", "durations", "failures", "queue", "active", "dead", "streams", "memory", "tokens"
 )  # fmt: skip
 #: Panels whose lines are left out while they are zero from end to end; the note says so.
 QUIET_PANELS: Final = ("failures", "dead")
 #: The SLA row whose threshold belongs into a panel.
-PANEL_OBJECTIVES: Final[dict[str, str]] = {"latency": "H6", "tokens": "H5"}
+PANEL_OBJECTIVES: Final[dict[str, str]] = {"latency": "H6", "durations": "H1", "tokens": "H5"}
 #: A threshold further away than this would flatten the line that it judges; it is named under the chart
 #: instead.
 FARTHEST_GUIDE: Final = 3.0
@@ -174,7 +178,13 @@ def _durations(series: Series | None, objective: ClaimResult | None) -> Chart | 
     values = sorted(value for _, value in _finite(series) if value > 0)
     if not values:
         return None
-    guides = [Guide(phrase("chart.p95", value=plain(_rank(values, 0.95))), _rank(values, 0.95), BLUE)]
+    guides = [
+        Guide(
+            phrase("chart.p95", value=plain(_rank(values, 0.95)), unit=_unit(series.unit)),
+            _rank(values, 0.95),
+            BLUE,
+        )
+    ]
     limit = _limit(objective, series.unit)
     if limit is not None and objective is not None:
         guides.append(Guide(phrase("chart.target", target=objective.target), limit, VERMILLION))
@@ -202,7 +212,7 @@ def _recoveries(series: Series | None, objective: ClaimResult | None) -> Chart |
         return None
     values = [value for _, value in points]
     middle = _rank(sorted(values), 0.5)
-    guides = [Guide(phrase("chart.median", value=plain(middle)), middle, BLUE)]
+    guides = [Guide(phrase("chart.median", value=plain(middle), unit=_unit(series.unit)), middle, BLUE)]
     limit = _limit(objective, series.unit)
     note = phrase("chart.recoveries.note", count=len(values))
     if limit is not None and objective is not None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from readiness.judge.model import ClaimResult, Reason, Scorecard, Text, Verdict
-from readiness.judge.reasons import REASONS, explain
+from readiness.judge.reasons import explain
 from readiness.render.catalogue import PHRASES
 from readiness.render.escape import one_line
 
@@ -46,11 +46,15 @@ def row_order(row: str) -> tuple[str, int, str]:
 def sentence(reason: Reason) -> Text:
     """Return why a claim is not proven, without the verbatim words of the check; they are shown apart.
 
-    A code that this version does not know is shown as it is.
+    A code that this version does not know, or one without its parameters, is shown as it is: a scorecard of
+    another version can still be read.
     """
-    if reason.code not in REASONS:
-        return Text(reason.code, reason.code)
-    return explain(replace(reason, detail=""))
+    try:
+        return explain(replace(reason, detail=""))
+    except (KeyError, ValueError):
+        facts = ", ".join(f"{name} = {value}" for name, value in reason.params.items())
+        shown = f"{reason.code} ({facts})" if facts else reason.code
+        return Text(shown, shown)
 
 
 def fault_name(name: str) -> Text:

@@ -202,7 +202,7 @@ def _shade(axes: Axes, faults: Sequence[FaultBand], canvas: Canvas, *, numbered:
     hairline = (end - begin) / canvas.width * 1.5  # a kill lasts no time; it is still seen
     for index, band in enumerate(faults, 1):
         axes.axvspan(band.start, max(band.end, band.start + hairline), color=FAULT, alpha=0.3, linewidth=0)
-        if numbered and len(faults) <= _NUMBERED_FAULTS_MAX:
+        if numbered and canvas.names_beside and len(faults) <= _NUMBERED_FAULTS_MAX:
             axes.annotate(
                 str(index),
                 ((band.start + band.end) / 2, 1),
@@ -284,23 +284,22 @@ def _title(axes: Axes, labels: Labels, canvas: Canvas, title: Text, unit: Text |
 
 
 def _guide(axes: Axes, guide: Guide, labels: Labels, canvas: Canvas) -> None:
-    """Draw a level.
-
-    Its name stands beside the plot where there is room and the name is short, else on the line.
-    """
+    """Draw a level. A short name stands beside or above the plot, a long one on the line itself."""
     axes.axhline(guide.at, color=guide.colour, linewidth=1.2, linestyle=(0, (5, 3)))
-    beside = canvas.names_beside and len(guide.label.en) <= _SHORT_LABEL
+    short = len(guide.label.en) <= _SHORT_LABEL
+    beside = short and canvas.names_beside
+    above = short and not canvas.names_beside
     axes.annotate(
         labels.add(guide.label),
-        (1, guide.at),
-        xycoords=("axes fraction", "data"),
-        xytext=(8, 0) if beside else (0, 4),
+        (1, 1) if above else (1, guide.at),
+        xycoords="axes fraction" if above else ("axes fraction", "data"),
+        xytext=(8, 0) if beside else (0, 7) if above else (0, 4),
         textcoords="offset points",
         ha="left" if beside else "right",
-        va="center" if beside else "bottom",
+        va="center" if beside else "baseline",
         color=guide.colour,
         zorder=5,
-        bbox=None if beside else _PLATE,
+        bbox=None if short else _PLATE,
     )
 
 
