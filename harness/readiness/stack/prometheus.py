@@ -29,6 +29,9 @@ OLDEST = (2, 40)
 JOB = "ragworker"
 """The `job` label of every lane's series."""
 
+RESEND_DELAY = "2s"
+"""Instead of 1 m: what fires in the first seconds, before Alertmanager was discovered, is lost until resent."""
+
 _DATA = Path("data") / "prometheus"
 _MISSING = Text(
     en="would add real scraping and rule evaluation; `apt install prometheus` (2.40 or newer)",
@@ -118,6 +121,8 @@ class PrometheusPart:
             f"--storage.tsdb.path={self._folder / 'tsdb'}",
             f"--web.listen-address={LOOPBACK}:{port}",
             "--web.enable-lifecycle",
+            f"--rules.alert.resend-delay={RESEND_DELAY}",
+            "--log.level=warn",  # so that the end of the log is the reason when it does not start
         ]
 
 

@@ -25,7 +25,7 @@ MARK = "READINESS_SPAWN"
 CREATE_TIME_SLACK_SECONDS = 2.0
 """A start is kept in ticks since boot; a clock step between two readings moves it by this at most."""
 
-SWEEP_WAIT_SECONDS = 5.0
+SWEEP_WAIT_SECONDS = 2.0
 """How long killed strays may take to disappear."""
 
 
