@@ -1,8 +1,9 @@
-"""Alert rules: read them (load), find defects (static), ask promtool and amtool (tools).
+"""Alert rules: read them (load), find defects (static), ask promtool and amtool (tools), see them delivered (delivery).
 
-Firing them in the running system is left to the checks, mutating and replaying them to later modules of this package.
+Causing the faults that fire them is left to checks and drills.
 """
 
+from readiness.rules.delivery import MAIL, Delivery, Expected, Posted, Wires, deliver
 from readiness.rules.exposition import exposed_names
 from readiness.rules.finding import Finding
 from readiness.rules.load import Alert, Record, RuleSet, load_rules
@@ -19,17 +20,23 @@ from readiness.rules.tools import (
 from readiness.rules.unit_tests import AlertCoverage, tested_alerts, unit_test_files
 
 __all__ = [
+    "MAIL",
     "Alert",
     "AlertCoverage",
     "Comparison",
+    "Delivery",
+    "Expected",
     "FileResult",
     "Finding",
+    "Posted",
     "PromqlError",
     "Query",
     "Record",
     "RuleSet",
     "ToolMissing",
+    "Wires",
     "amtool_check",
+    "deliver",
     "duration_seconds",
     "exposed_names",
     "find_tool",
