@@ -38,3 +38,9 @@ def _pointed_to(named: Path) -> list[Path]:
         return [named.parent / "runs" / named.read_text(encoding="utf-8").strip()[:200]]
     except (OSError, UnicodeDecodeError):
         return []
+
+
+def shown(path: Path) -> str:
+    """The path as the person would type it: relative where it is below the working folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

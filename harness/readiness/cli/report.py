@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from readiness.cli.places import run_folder
+from readiness.cli.places import run_folder, shown
 
 DESCRIPTION = """\
 Judge the evidence of an earlier run again, with the profile and plan that it recorded, and write its report anew:
@@ -42,5 +42,5 @@ def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         json.dump(card.to_json(), sys.stdout, indent=2, ensure_ascii=False)
         print()
     else:
-        render_terminal(card, Console(highlight=False), lang=arguments.lang, report=page)
+        render_terminal(card, Console(highlight=False), lang=arguments.lang, report=shown(page))
     return card.status

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from readiness.cli.places import shown
 from readiness.plan import Choices, make_plan
 from readiness.progress import Progress
 from readiness.run import execute
@@ -107,5 +108,5 @@ def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         return card.status
     from readiness.render import render_terminal  # noqa: PLC0415 - charts are slow to import; the plan comes first
 
-    render_terminal(card, Console(highlight=False), lang=choices.lang, report=report)
+    render_terminal(card, Console(highlight=False), lang=choices.lang, report=shown(report))
     return card.status
