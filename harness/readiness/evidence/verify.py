@@ -137,8 +137,6 @@ def _figure_findings(folder: Path) -> Iterator[Finding]:
     except BadInput as error:
         yield Finding(SCORECARD, f"cannot be judged again ({error})")
         return
-    # The manifest's digest has its own finding; counting files again would repeat the others.
-    recorded["evidence"] = judged["evidence"]
     yield from _differences(SCORECARD, recorded, judged)
 
 
