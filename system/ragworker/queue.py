@@ -66,6 +66,15 @@ class UnknownJobError(KeyError):
 
 
 @dataclass(frozen=True, slots=True)
+class TakenOver:
+    """A job taken from `worker`, whose lease had run out; `dead` when it was one delivery too many."""
+
+    job_id: str
+    dead: bool
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
 class QueueGauges:
     """The queue at one moment, read in one atomic step.
 
@@ -148,7 +157,7 @@ class Queue:
             raise UnknownJobError(job_id)
         if JobState(rows.text(state)).terminal:
             return JobState(rows.text(state))
-        request: dict[str | int | float | bytes, Any] = {
+        request: Any = {
             "reason": reason[: rows.TEXT_LIMIT],
             "at_ms": rows.clock_ms(clock),
             "by": by,
@@ -216,8 +225,8 @@ class Queue:
         held = await self._run("renew", worker_id, self._lease_ms, flush, len(facts), *told, *added)
         return {int(fence): rows.text(job_id) for job_id, fence in zip(held[::2], held[1::2], strict=True)}
 
-    async def take_over(self, *, limit: int) -> list[str]:
-        """Requeue (or dead-letter) up to `limit` jobs of workers whose lease ran out; their ids."""
+    async def take_over(self, *, limit: int) -> list[TakenOver]:
+        """Requeue (or dead-letter) up to `limit` jobs of workers whose lease ran out."""
         moved = await self._run(
             "take_over",
             limit,
@@ -227,7 +236,10 @@ class Queue:
             ErrorCode.WORKER_CRASHED,
             _POISON,
         )
-        return [rows.text(job_id) for job_id in moved[::3]]
+        triples = zip(moved[::3], moved[1::3], moved[2::3], strict=True)
+        return [
+            TakenOver(rows.text(job_id), bool(dead), rows.text(worker)) for job_id, dead, worker in triples
+        ]
 
     async def settle(self, worker_id: str, outcomes: Sequence[Outcome]) -> list[bool]:
         """Report outcomes in one step. False: the delivery is not the job's newest, nothing was changed."""

@@ -280,7 +280,7 @@ async def test_leaving_with_jobs_hands_them_over_at_once(queue: Queue) -> None:
     await queue.submit(new_job())
     (job,) = await queue.claim("w1", limit=1)
     await queue.leave("w1")
-    assert await queue.take_over(limit=10) == [job.job_id]
+    assert [taken.job_id for taken in await queue.take_over(limit=10)] == [job.job_id]
 
 
 async def test_cancelled_before_any_claim_ends_at_once(queue: Queue, client: redis.asyncio.Redis) -> None:

@@ -1,0 +1,518 @@
+"""The worker process: claim jobs, run them, settle them, keep the lease, take over from the dead, stop in order.
+
+Five loops share the worker's state, all on one event loop; whatever is heavy (reading files, SQL, large answers)
+runs in threads, so that the heartbeat is never late:
+
+    claim        takes as many jobs as there are free slots; blocks in Redis while there is nothing (starts in ~1 ms)
+    settle       reports everything that ended since its last call, in one script
+    heartbeat    every lease/3: renews the lease, flushes figures, compares what Redis says it holds
+    take over    every 0.5 s: requeues the jobs of workers whose lease ran out; now and then sweeps their files
+    cancel       every second: looks for cancel requests of all running jobs
+
+What survives what:
+
+    this process dies        its lease runs out; any worker requeues its jobs; fences keep a late commit out
+    it is paused (SIGSTOP)   the same; when it wakes, the heartbeat shows which jobs it lost, and it drops them
+    a claim's answer is lost the heartbeat lists a job that nobody here runs; it is given back
+    a settle's answer lost   it is sent again and recognised
+    Redis goes away          every loop backs off and comes back; running jobs go on to the point where they need
+                             Redis (the rate limit, the confirmation before the commit) and wait there
+    SQL goes away            jobs fail with STORE_UNAVAILABLE and are retried
+    SIGTERM                  no new claims; jobs may finish for 10 s, the rest is handed back unblamed
+
+A job is settled after its effect is committed, never before. Between the two a crash repeats the delivery, which
+finds the effect in SQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import redis
+
+from ragworker.embedding import EmbeddingClient, RequestStats
+from ragworker.errors import ErrorCode, JobFailedError, LeaseLostError, WorkerCancellationError, classify
+from ragworker.ingest import Cancellation, Ingestor, failure_outcome
+from ragworker.job import ClaimedJob, Figures, Outcome, OutcomeKind
+from ragworker.limits import BatchGate, RedisLimiter
+from ragworker.logs import bind_context, get_logger
+from ragworker.queue import Queue, connect
+from ragworker.settings import Settings
+from ragworker.store import CommitResult, DocumentRow, Store
+from ragworker.tempfiles import PrivateFiles
+
+logger = get_logger(__name__)
+
+#: A dead worker's jobs wait at most this long beyond its lease.
+TAKE_OVER_SECONDS: Final = 0.5
+TAKE_OVER_LIMIT: Final = 200
+
+#: Spec D1 allows 5 s.
+CANCEL_SECONDS: Final = 1.0
+
+SWEEP_SECONDS: Final = 3.0
+
+#: How long an idle worker blocks in Redis before it looks again by itself.
+IDLE_SECONDS: Final = 1.0
+
+#: Jobs may finish for this long after SIGTERM; Kubernetes' default grace period is 30 s.
+STOP_SECONDS: Final = 10.0
+
+#: Everything after that, the handing back included.
+GOODBYE_SECONDS: Final = 3.0
+
+#: A running job waits this long for Redis to come back before it counts as failed.
+PATIENCE_SECONDS: Final = 120.0
+
+SETTLE_LIMIT: Final = 100
+
+#: Pauses while Redis is away: short at first, because most outages are restarts.
+FIRST_PAUSE_SECONDS: Final = 0.05
+LONGEST_PAUSE_SECONDS: Final = 1.0
+
+_AWAY: Final = (redis.RedisError, OSError)
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(eq=False)
+class Delivery:
+    """One job in one slot, and what is known about its end."""
+
+    job: ClaimedJob
+    worker: Worker
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    task: asyncio.Task[None] | None = None
+    #: Set when this worker itself stops the task: `lost` reports nothing, `released` hands the job back.
+    stopped: str = ""
+    #: Heartbeats in a row that did not list this delivery.
+    missed: int = 0
+
+    async def progressed(self, stage: str, done: int, total: int) -> None:
+        """Tell listeners, and look for a cancel request: between any two batches (spec D1)."""
+        with suppress(*_AWAY):
+            await self.worker.queue.progress(self.job.job_id, {"stage": stage, "done": done, "total": total})
+            await self.worker.look_for_cancellations([self])
+
+    async def confirm(self) -> None:
+        """Return when Redis says that the job is still ours. LeaseLostError when it says no."""
+        if not await self.worker.patiently(lambda: self.worker.queue.holds(self.worker.id, self.job)):
+            raise LeaseLostError("the lease ran out and the job was taken over")
+        # The same look for a request that came during the last batch: what is cancelled is not committed.
+        await self.worker.patiently(lambda: self.worker.look_for_cancellations([self]))
+
+
+class Worker:
+    """One worker process. `run` returns when `stop` was called and everything is settled or handed back."""
+
+    def __init__(self, settings: Settings, *, queue: Queue, store: Store, limiter: RedisLimiter) -> None:
+        self.id = f"w{secrets.token_hex(6)}"
+        self.queue = queue
+        self._settings = settings
+        self._store = store
+        self._stats = RequestStats()
+        self._threads = ThreadPoolExecutor(2 * settings.worker_concurrency + 4, "ragworker")
+        self._gate = BatchGate(
+            concurrency=settings.embedding.concurrency, token_budget=settings.memory_token_budget
+        )
+        self._files = PrivateFiles(settings.temp_dir, owner=self.id)
+        self._embedder = EmbeddingClient(settings.embedding, stats=self._stats, threads=self._threads)
+        self._ingestor = Ingestor(
+            settings,
+            store=store,
+            embedder=self._embedder,
+            limiter=limiter,
+            gate=self._gate,
+            files=self._files,
+            threads=self._threads,
+            worker=self.id,
+        )
+        self._active: dict[int, Delivery] = {}
+        self._ended: list[tuple[Delivery, Outcome]] = []
+        self._strangers: dict[int, str] = {}
+        self._claiming = False
+        self._stopping = asyncio.Event()
+        self._slot_freed = asyncio.Event()
+        self._has_ended = asyncio.Event()
+        self._flush = 0
+        self._unflushed: dict[str, float] = {}
+        self._away: set[str] = set()
+
+    # Life and death
+
+    def stop(self) -> None:
+        """Begin to stop: what SIGTERM does."""
+        self._stopping.set()
+        self._slot_freed.set()
+
+    async def run(self) -> None:
+        """Work until stopped. Does not raise for anything that Redis, SQL or the embedding API do."""
+        await self._in_thread(self._files.sweep)
+        if not await self._until_stopped(self._prepare_store):
+            return
+        keepers = [
+            asyncio.create_task(
+                self._repeat("heartbeat", self._heartbeat, self._settings.queue.lease_seconds / 3)
+            ),
+            asyncio.create_task(self._repeat("take over", self._take_over, TAKE_OVER_SECONDS)),
+            asyncio.create_task(self._repeat("sweep", self._sweep, SWEEP_SECONDS)),
+            asyncio.create_task(self._repeat("cancel", self._look_at_all, CANCEL_SECONDS)),
+            asyncio.create_task(self._repeat("settle", self._settle_when_ended, 0)),
+        ]
+        claiming = asyncio.create_task(self._repeat("claim", self._claim, 0))
+        facts = {"worker": self.id, "pid": os.getpid(), "concurrency": self._settings.worker_concurrency}
+        logger.info("worker.ready", extra={"fields": facts | {"queue": self.queue.name}})
+        await self._stopping.wait()
+        logger.info("worker.stopping", extra={"fields": {"worker": self.id, "active": len(self._active)}})
+        if not self._claiming:
+            claiming.cancel()
+        # A claim that is under way is heard to its end: a job whose claim nobody noticed would wait for its lease.
+        await asyncio.wait({claiming}, timeout=GOODBYE_SECONDS)
+        claiming.cancel()
+        await self._finish_or_release()
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+        await self._say_goodbye()
+        logger.info("worker.stopped", extra={"fields": {"worker": self.id}})
+
+    async def _finish_or_release(self) -> None:
+        tasks = {delivery.task for delivery in self._active.values() if delivery.task}
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
+        for delivery in list(self._active.values()):
+            self._abandon(delivery, "released")
+        left = {delivery.task for delivery in self._active.values() if delivery.task}
+        if left:
+            await asyncio.wait(left, timeout=GOODBYE_SECONDS)
+
+    async def _say_goodbye(self) -> None:
+        with suppress(TimeoutError, *_AWAY):
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                while self._ended:
+                    await self._settle()
+                await self._heartbeat()
+                await self.queue.leave(self.id)
+        with suppress(Exception):
+            await self._embedder.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # The loops' steps
+
+    async def _claim(self) -> None:
+        free = self._settings.worker_concurrency - len(self._active)
+        if free <= 0:
+            self._slot_freed.clear()
+            await self._slot_freed.wait()
+            return
+        self._claiming = True
+        try:
+            jobs = await self.queue.claim(self.id, limit=free)
+        finally:
+            self._claiming = False
+        if jobs:
+            self._start(jobs)
+        elif not self._stopping.is_set():
+            await self.queue.wait_for_work(IDLE_SECONDS)
+
+    def _start(self, jobs: list[ClaimedJob]) -> None:
+        # One SQL transaction shuts former owners of all these jobs out; each job waits for it before it begins.
+        fences = asyncio.ensure_future(
+            self._in_thread(lambda: self._store.raise_fences([(job.job_id, job.fence) for job in jobs]))
+        )
+        for job in jobs:
+            delivery = Delivery(job, self)
+            self._active[job.fence] = delivery
+            delivery.task = asyncio.create_task(self._deliver(delivery, fences))
+
+    async def _settle_when_ended(self) -> None:
+        await self._has_ended.wait()
+        await self._settle()
+        if not self._ended:
+            self._has_ended.clear()
+
+    async def _settle(self) -> None:
+        batch = self._ended[:SETTLE_LIMIT]
+        taken = await self.queue.settle(self.id, [outcome for _, outcome in batch])
+        del self._ended[: len(batch)]
+        for (delivery, outcome), accepted in zip(batch, taken, strict=True):
+            _log_end(delivery.job, outcome, accepted=accepted)
+
+    async def _heartbeat(self) -> None:
+        if not self._unflushed:
+            self._unflushed = self._stats.take()
+            self._flush += 1
+        facts = {
+            "active": str(len(self._active)),
+            "token_used_pct": f"{self._gate.take_peak_pct():.3f}",
+            "pid": str(os.getpid()),
+            "host": socket.gethostname(),
+        }
+        held = await self.queue.renew(self.id, facts, stats=self._unflushed, flush=self._flush)
+        self._unflushed = {}
+        await self._compare(held)
+
+    async def _compare(self, held: dict[int, str]) -> None:
+        """Drop what we run but no longer hold; give back what we hold but do not run.
+
+        Each must show twice in a row: a claim or a settle that is under way while the heartbeat is answered looks
+        the same for a moment. A mistake would cost work, never correctness: fences see to that.
+        """
+        for fence, delivery in list(self._active.items()):
+            delivery.missed = 0 if fence in held else delivery.missed + 1
+            if delivery.missed > 1:
+                with bind_context(job_id=delivery.job.job_id):
+                    logger.warning("lease.lost", extra={"fields": {"worker": self.id, "fence": fence}})
+                self._abandon(delivery, "lost")
+        known = self._active.keys() | {outcome.fence for _, outcome in self._ended}
+        strangers = {fence: job_id for fence, job_id in held.items() if fence not in known}
+        if not self._claiming:
+            forgotten = [
+                Outcome(job_id, fence, OutcomeKind.RELEASED)
+                for fence, job_id in strangers.items()
+                if fence in self._strangers
+            ]
+            await self.queue.settle(self.id, forgotten)
+        self._strangers = strangers
+
+    async def _take_over(self) -> None:
+        for taken in await self.queue.take_over(limit=TAKE_OVER_LIMIT):
+            fields = {"from_worker": taken.worker, "worker": self.id}
+            with bind_context(job_id=taken.job_id):
+                logger.warning("lease.taken_over", extra={"fields": fields})
+                if taken.dead:
+                    fields["code"] = ErrorCode.WORKER_CRASHED
+                    logger.error("job.dead_lettered", extra={"fields": fields})
+
+    async def _sweep(self) -> None:
+        swept = await self._in_thread(self._files.sweep)
+        if swept:
+            logger.warning("tempfiles.swept", extra={"fields": {"count": swept, "worker": self.id}})
+
+    async def _look_at_all(self) -> None:
+        await self.look_for_cancellations(list(self._active.values()))
+
+    async def look_for_cancellations(self, deliveries: list[Delivery]) -> None:
+        """Pass on the cancel requests of these deliveries."""
+        if not deliveries:
+            return
+        reasons = await self.queue.cancelled_among([delivery.job for delivery in deliveries])
+        for delivery in deliveries:
+            if delivery.job.fence in reasons:
+                delivery.cancellation.request(reasons[delivery.job.fence])
+
+    # One job
+
+    async def _deliver(self, delivery: Delivery, fences: Awaitable[None]) -> None:
+        job = delivery.job
+        with bind_context(
+            request_id=job.request_id,
+            trace_id=job.trace_id,
+            correlation_id=job.correlation_id,
+            user_id=job.user_id,
+            job_id=job.job_id,
+        ):
+            fields = {"attempt": job.attempt, "delivery": job.delivery, "fence": job.fence, "worker": self.id}
+            logger.info("job.claimed", extra={"fields": fields})
+            outcome = await self._outcome(delivery, fences)
+        if outcome is not None:
+            self._ended.append((delivery, outcome))
+            self._has_ended.set()
+        del self._active[job.fence]
+        self._slot_freed.set()
+
+    async def _outcome(self, delivery: Delivery, fences: Awaitable[None]) -> Outcome | None:
+        """Run the job; what to report, or None when it is no longer ours to report on."""
+        job = delivery.job
+        try:
+            return await self._run_job(delivery, fences)
+        except WorkerCancellationError:
+            return Outcome(job.job_id, job.fence, OutcomeKind.CANCELLED)
+        except LeaseLostError:
+            return None
+        except asyncio.CancelledError:
+            released = delivery.stopped == "released"
+            return Outcome(job.job_id, job.fence, OutcomeKind.RELEASED) if released else None
+        except Exception as error:
+            # Only what nobody foresaw deserves a traceback.
+            unforeseen = classify(error).code is ErrorCode.TEMPORARY_FAILURE
+            failure = classify(error)
+            fields = {"code": failure.code, "reason": failure.message, "attempt": job.attempt}
+            logger.warning("job.failed", extra={"fields": fields}, exc_info=error if unforeseen else None)
+            return failure_outcome(job, error, self._settings)
+
+    async def _run_job(self, delivery: Delivery, fences: Awaitable[None]) -> Outcome:
+        job = delivery.job
+        await asyncio.shield(asyncio.ensure_future(fences))
+        payload, reason = await self.patiently(lambda: self.queue.fetch(job))
+        if reason is not None or job.delivery > 1 or job.attempt > 1:
+            # A former owner may have committed before our fence shut it out. Then the job is done, and embedding
+            # it again would only cost; a cancel request came too late.
+            earlier = await self._in_thread(lambda: self._store.committed(job.job_id))
+            if earlier is not None:
+                return self._found(job, earlier)
+        if reason is not None:
+            delivery.cancellation.request(reason)
+        result = await self._ingestor.run(delivery, payload)
+        if result.commit is CommitResult.COMMITTED:
+            fields = {"chunks": result.figures.chunks, "tokens": result.figures.tokens, "fence": job.fence}
+            logger.info("job.committed", extra={"fields": fields})
+        else:
+            logger.info("job.found_committed", extra={"fields": {"fence": job.fence}})
+        return Outcome(job.job_id, job.fence, OutcomeKind.DONE, figures=result.figures)
+
+    def _found(self, job: ClaimedJob, row: DocumentRow) -> Outcome:
+        logger.info("job.found_committed", extra={"fields": {"fence": job.fence, "by_fence": row.fence}})
+        cost = row.token_count * self._settings.embedding.price_per_million_tokens / 1e6
+        figures = Figures(row.words, row.chunk_count, row.token_count, cost)
+        return Outcome(job.job_id, job.fence, OutcomeKind.DONE, figures=figures)
+
+    def _abandon(self, delivery: Delivery, why: str) -> None:
+        delivery.stopped = delivery.stopped or why
+        if delivery.task is not None:
+            delivery.task.cancel()
+
+    # What the loops stand on
+
+    async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Call until Redis answers. QUEUE_UNAVAILABLE when it does not for two minutes."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await call()
+            except _AWAY as error:
+                if time.monotonic() > deadline:
+                    raise JobFailedError(
+                        ErrorCode.QUEUE_UNAVAILABLE, f"Redis did not answer for {PATIENCE_SECONDS:g} s"
+                    ) from error
+                pause = await _pause(pause)
+
+    async def _repeat(self, name: str, step: Callable[[], Awaitable[None]], interval_seconds: float) -> None:
+        """Do `step` for ever. Nothing that it raises ends the loop: Redis away is waited out, the rest is logged."""
+        pause = FIRST_PAUSE_SECONDS
+        while not (name == "claim" and self._stopping.is_set()):
+            try:
+                await step()
+            except _AWAY as error:
+                if name not in self._away:
+                    fields = {"step": name, "error": type(error).__name__, "reason": str(error)[:200]}
+                    logger.warning("redis.lost", extra={"fields": fields})
+                self._away.add(name)
+                pause = await _pause(pause)
+            except Exception:
+                logger.exception("worker.step_failed", extra={"fields": {"step": name}})
+                await _pause(LONGEST_PAUSE_SECONDS)
+            else:
+                if name in self._away:
+                    self._away.discard(name)
+                    logger.info("redis.back", extra={"fields": {"step": name}})
+                pause = FIRST_PAUSE_SECONDS
+                await asyncio.sleep(interval_seconds)
+
+    async def _prepare_store(self) -> None:
+        pause, failed = FIRST_PAUSE_SECONDS, False
+        while True:
+            try:
+                await self._in_thread(self._store.create_schema)
+            except Exception as error:
+                if not failed:
+                    logger.warning("store.lost", extra={"fields": {"reason": classify(error).message}})
+                failed = True
+                pause = await _pause(pause)
+            else:
+                return
+
+    async def _until_stopped(self, work: Callable[[], Awaitable[None]]) -> bool:
+        task, stopping = asyncio.ensure_future(work()), asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for pending in (task, stopping):
+            pending.cancel()
+        return task.done() and not task.cancelled()
+
+    async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+async def _pause(seconds: float) -> float:
+    """Sleep about `seconds`, jittered so that workers do not come back in step; the next pause."""
+    await asyncio.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311  jitter, not a secret
+    return min(2 * seconds, LONGEST_PAUSE_SECONDS)
+
+
+def _log_end(job: ClaimedJob, outcome: Outcome, *, accepted: bool) -> None:
+    """Say what became of a delivery, once Redis has it."""
+    duration_ms = max(0, time.time_ns() // 1_000_000 - job.created_ms)
+    fields: dict[str, object] = {
+        "outcome": outcome.kind.value,
+        "attempt": job.attempt,
+        "duration_ms": duration_ms,
+    }
+    if outcome.error is not None:
+        fields |= {"code": outcome.error.code, "reason": outcome.error.message}
+    with bind_context(
+        request_id=job.request_id,
+        trace_id=job.trace_id,
+        correlation_id=job.correlation_id,
+        user_id=job.user_id,
+        job_id=job.job_id,
+    ):
+        if not accepted:
+            logger.warning("job.outcome_refused", extra={"fields": fields | {"fence": outcome.fence}})
+        elif outcome.kind is OutcomeKind.RETRY:
+            logger.info("job.retry_scheduled", extra={"fields": fields | {"delay_ms": outcome.delay_ms}})
+        else:
+            event, level = _END_EVENTS[outcome.kind]
+            logger.log(level, event, extra={"fields": fields})
+            if outcome.kind is not OutcomeKind.RELEASED:
+                logger.info("job.finished", extra={"fields": fields})
+
+
+_END_EVENTS: Final = {
+    OutcomeKind.DONE: ("job.settled", logging.DEBUG),
+    OutcomeKind.DEAD: ("job.dead_lettered", logging.ERROR),
+    OutcomeKind.CANCELLED: ("job.cancelled", logging.INFO),
+    OutcomeKind.RELEASED: ("job.released", logging.INFO),
+}
+
+
+async def run_worker(settings: Settings) -> None:
+    """Run one worker until SIGTERM or SIGINT. Logging must be configured."""
+    client = connect(settings.redis_url)
+    queue = Queue(client, name=settings.queue_name, settings=settings.queue)
+    store = Store(settings.database_url, pool_size=settings.worker_concurrency + 1)
+    limiter = RedisLimiter(client, queue=settings.queue_name, settings=settings.embedding)
+    worker = Worker(settings, queue=queue, store=store, limiter=limiter)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):  # Windows
+            loop.add_signal_handler(number, worker.stop)
+    try:
+        await worker.run()
+    finally:
+        with suppress(*_AWAY):
+            await client.aclose()
+        store.close()
+
+
+def main(settings: Settings) -> int:
+    """The process: `ragworker worker`. Always ends, even when a thread is stuck in somebody's broken PDF."""
+    asyncio.run(run_worker(settings))
+    if any(thread.name.startswith("ragworker") for thread in threading.enumerate()):
+        # Python would join these threads; whatever they hold is swept by the next worker.
+        logging.shutdown()
+        os._exit(0)
+    return 0
