@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Final
 
-#: The types that `ragworker.extract` reads, with the file endings that stand for them when no type is given.
-MEDIA_TYPES: Final[Mapping[str, tuple[str, ...]]] = {
-    "text/plain": (".txt", ".text", ".log"),
-    "text/markdown": (".md", ".markdown"),
-    "text/html": (".html", ".htm"),
-    "text/x-rst": (".rst",),
-    "application/pdf": (".pdf",),
-}
+from ragworker.extract import MEDIA_TYPES
 
 
 def media_type_of(name: str) -> str:
     """The media type of a file by its ending; `application/octet-stream` when the ending says nothing."""
-    ending = PurePosixPath(name.lower()).suffix
-    return next(
-        (kind for kind, endings in MEDIA_TYPES.items() if ending in endings), "application/octet-stream"
-    )
+    return MEDIA_TYPES.get(PurePosixPath(name.lower()).suffix, "application/octet-stream")
 
 
 def content_key(user_id: str, name: str, media_type: str, content: bytes) -> str:

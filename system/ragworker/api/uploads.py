@@ -22,7 +22,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from ragworker.api.problems import Problem
-from ragworker.api.submissions import MEDIA_TYPES, media_type_of
+from ragworker.api.submissions import media_type_of
+from ragworker.extract import SUPPORTED_MEDIA_TYPES
 
 PRIORITIES: Final = ("normal", "high")
 
@@ -177,10 +178,10 @@ class UploadReader:
         if len(content) > self._max_bytes:
             raise self._too_large()
         bare = _bare_type(media_type)
-        if bare not in MEDIA_TYPES:
+        if bare not in SUPPORTED_MEDIA_TYPES:
             raise Problem(
                 "unsupported-media-type",
-                f"expected a document of type {', '.join(MEDIA_TYPES)}, came {media_type[:100]!r}",
+                f"expected a document of type {', '.join(sorted(SUPPORTED_MEDIA_TYPES))}, came {media_type[:100]!r}",
             )
         if priority not in PRIORITIES:
             raise Problem("invalid-request", f"priority: expected normal or high, came {priority[:50]!r}")
