@@ -138,10 +138,11 @@ class Ingestor:
         """Do the job. JobFailedError, WorkerCancellationError, LeaseLostError, or what a client library raised."""
         delivery.cancellation.check()
         job = delivery.job
-        content = await self._in_thread(lambda: _verified(job, payload))
         with closing(_Spool(self._files.folder)) as embedded:
             # One race around everything that can wait: a cancelled job stops where it stands.
-            figures = await delivery.cancellation.race(self._prepare(delivery, content, embedded))
+            work = self._prepare(delivery, payload, embedded)
+            del payload  # it is on disk soon, and must not stay in memory for as long as its chunks take
+            figures = await delivery.cancellation.race(work)
             await delivery.confirm()
             delivery.cancellation.check()
             result = await self._commit(job, figures, embedded)
@@ -149,10 +150,11 @@ class Ingestor:
             raise LeaseLostError("a newer delivery of this job has reached the database")
         return Result(figures, result)
 
-    async def _prepare(self, delivery: Delivery, content: bytes, embedded: _Spool) -> Figures:
+    async def _prepare(self, delivery: Delivery, payload: bytes | None, embedded: _Spool) -> Figures:
         plan = self._settings.chunk_plan
         price = self._settings.embedding.price_per_million_tokens
-        words, count = await self._extract(delivery.job, content)
+        words, count = await self._extract(delivery.job, payload)
+        del payload
         with closing(words):
             tokens = plan.document_tokens(count)
             figures = Figures(count, plan.count(count), tokens, cost_usd=tokens * price / 1e6)
@@ -160,14 +162,14 @@ class Ingestor:
             await self._embed(delivery, plan, figures, words, embedded)
         return figures
 
-    async def _extract(self, job: ClaimedJob, content: bytes) -> tuple[_Spool, int]:
+    async def _extract(self, job: ClaimedJob, payload: bytes | None) -> tuple[_Spool, int]:
         stopped = threading.Event()
 
         def extract() -> tuple[_Spool, int]:
             # The thread owns the spool until it is done: nobody closes it under its hands.
             words = _Spool(self._files.folder)
             try:
-                with self._files.hold(content) as path:
+                with self._files.hold(_verified(job, payload)) as path:
                     return words, write_words(path, job.media_type, words.file, stopped=stopped.is_set)
             except BaseException:
                 words.close()
@@ -262,14 +264,14 @@ class Ingestor:
             worker=self._worker,
         )
         commit = self._in_thread(lambda: self._store.commit(document, embedded.rows()))
-        # A commit under way cannot be called back, so whoever stops this task still waits for its end: the
-        # spool must not be closed under it, and its result is the truth about the job.
+        # A commit under way cannot be called back, so a worker that stops waits for its end: the spool must
+        # not be closed under it, and its result is the truth about the job.
         task = asyncio.ensure_future(commit)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             await asyncio.wait({task})
-            raise
+            return task.result()
 
     async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

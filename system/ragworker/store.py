@@ -141,7 +141,8 @@ class Store:
         self._is_sqlite = parsed.get_backend_name() == "sqlite"
         if self._is_sqlite and parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        options: dict[str, Any] = {"pool_pre_ping": not self._is_sqlite}
+        # Parameters are document text: they must not get into an exception's message.
+        options: dict[str, Any] = {"pool_pre_ping": not self._is_sqlite, "hide_parameters": True}
         if not (self._is_sqlite and parsed.database in (None, "", ":memory:")):
             options |= {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": BUSY_MS / 1000}
         self._engine = sql.create_engine(parsed, **options)

@@ -29,29 +29,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import secrets
 import signal
 import socket
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-import redis
-
+from ragworker.delivery import (
+    AWAY,
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    Delivery,
+    JobRunner,
+    job_ids,
+    log_end,
+    look_for_cancellations,
+    pause_about,
+)
 from ragworker.embedding import EmbeddingClient, RequestStats
-from ragworker.errors import ErrorCode, JobFailedError, LeaseLostError, WorkerCancellationError, classify
-from ragworker.ingest import Cancellation, Ingestor, failure_outcome
-from ragworker.job import ClaimedJob, Figures, Outcome, OutcomeKind
+from ragworker.errors import ErrorCode, classify
+from ragworker.ingest import Ingestor
+from ragworker.job import ClaimedJob, Outcome, OutcomeKind
 from ragworker.limits import BatchGate, RedisLimiter
 from ragworker.logs import bind_context, get_logger
 from ragworker.queue import Queue, connect
 from ragworker.settings import Settings
-from ragworker.store import CommitResult, DocumentRow, Store
+from ragworker.store import Store
 from ragworker.tempfiles import PrivateFiles
 
 logger = get_logger(__name__)
@@ -74,45 +80,9 @@ STOP_SECONDS: Final = 10.0
 #: Everything after that, the handing back included.
 GOODBYE_SECONDS: Final = 3.0
 
-#: A running job waits this long for Redis to come back before it counts as failed.
-PATIENCE_SECONDS: Final = 120.0
-
 SETTLE_LIMIT: Final = 100
 
-#: Pauses while Redis is away: short at first, because most outages are restarts.
-FIRST_PAUSE_SECONDS: Final = 0.05
-LONGEST_PAUSE_SECONDS: Final = 1.0
-
-_AWAY: Final = (redis.RedisError, OSError)
-
 Answer = TypeVar("Answer")
-
-
-@dataclass(eq=False)
-class Delivery:
-    """One job in one slot, and what is known about its end."""
-
-    job: ClaimedJob
-    worker: Worker
-    cancellation: Cancellation = field(default_factory=Cancellation)
-    task: asyncio.Task[None] | None = None
-    #: Set when this worker itself stops the task: `lost` reports nothing, `released` hands the job back.
-    stopped: str = ""
-    #: Heartbeats in a row that did not list this delivery.
-    missed: int = 0
-
-    async def progressed(self, stage: str, done: int, total: int) -> None:
-        """Tell listeners, and look for a cancel request: between any two batches (spec D1)."""
-        with suppress(*_AWAY):
-            await self.worker.queue.progress(self.job.job_id, {"stage": stage, "done": done, "total": total})
-            await self.worker.look_for_cancellations([self])
-
-    async def confirm(self) -> None:
-        """Return when Redis says that the job is still ours. LeaseLostError when it says no."""
-        if not await self.worker.patiently(lambda: self.worker.queue.holds(self.worker.id, self.job)):
-            raise LeaseLostError("the lease ran out and the job was taken over")
-        # The same look for a request that came during the last batch: what is cancelled is not committed.
-        await self.worker.patiently(lambda: self.worker.look_for_cancellations([self]))
 
 
 class Worker:
@@ -130,7 +100,7 @@ class Worker:
         )
         self._files = PrivateFiles(settings.temp_dir, owner=self.id)
         self._embedder = EmbeddingClient(settings.embedding, stats=self._stats, threads=self._threads)
-        self._ingestor = Ingestor(
+        ingestor = Ingestor(
             settings,
             store=store,
             embedder=self._embedder,
@@ -140,10 +110,12 @@ class Worker:
             threads=self._threads,
             worker=self.id,
         )
+        self._runner = JobRunner(settings, queue=queue, store=store, ingestor=ingestor, threads=self._threads)
         self._active: dict[int, Delivery] = {}
         self._ended: list[tuple[Delivery, Outcome]] = []
         self._strangers: dict[int, str] = {}
         self._claiming = False
+        self._ready = False
         self._stopping = asyncio.Event()
         self._slot_freed = asyncio.Event()
         self._has_ended = asyncio.Event()
@@ -173,8 +145,6 @@ class Worker:
             asyncio.create_task(self._repeat("settle", self._settle_when_ended, 0)),
         ]
         claiming = asyncio.create_task(self._repeat("claim", self._claim, 0))
-        facts = {"worker": self.id, "pid": os.getpid(), "concurrency": self._settings.worker_concurrency}
-        logger.info("worker.ready", extra={"fields": facts | {"queue": self.queue.name}})
         await self._stopping.wait()
         logger.info("worker.stopping", extra={"fields": {"worker": self.id, "active": len(self._active)}})
         if not self._claiming:
@@ -194,13 +164,13 @@ class Worker:
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
         for delivery in list(self._active.values()):
-            self._abandon(delivery, "released")
+            delivery.abandon("released")
         left = {delivery.task for delivery in self._active.values() if delivery.task}
         if left:
             await asyncio.wait(left, timeout=GOODBYE_SECONDS)
 
     async def _say_goodbye(self) -> None:
-        with suppress(TimeoutError, *_AWAY):
+        with suppress(TimeoutError, *AWAY):
             async with asyncio.timeout(GOODBYE_SECONDS):
                 while self._ended:
                     await self._settle()
@@ -234,7 +204,7 @@ class Worker:
             self._in_thread(lambda: self._store.raise_fences([(job.job_id, job.fence) for job in jobs]))
         )
         for job in jobs:
-            delivery = Delivery(job, self)
+            delivery = Delivery(job, self.queue, self.id)
             self._active[job.fence] = delivery
             delivery.task = asyncio.create_task(self._deliver(delivery, fences))
 
@@ -249,7 +219,7 @@ class Worker:
         taken = await self.queue.settle(self.id, [outcome for _, outcome in batch])
         del self._ended[: len(batch)]
         for (delivery, outcome), accepted in zip(batch, taken, strict=True):
-            _log_end(delivery.job, outcome, accepted=accepted)
+            log_end(delivery.job, outcome, accepted=accepted)
 
     async def _heartbeat(self) -> None:
         if not self._unflushed:
@@ -263,6 +233,10 @@ class Worker:
         }
         held = await self.queue.renew(self.id, facts, stats=self._unflushed, flush=self._flush)
         self._unflushed = {}
+        if not self._ready:
+            self._ready = True
+            known = {"worker": self.id, "pid": os.getpid(), "concurrency": self._settings.worker_concurrency}
+            logger.info("worker.ready", extra={"fields": known | {"queue": self.queue.name}})
         await self._compare(held)
 
     async def _compare(self, held: dict[int, str]) -> None:
@@ -276,7 +250,7 @@ class Worker:
             if delivery.missed > 1:
                 with bind_context(job_id=delivery.job.job_id):
                     logger.warning("lease.lost", extra={"fields": {"worker": self.id, "fence": fence}})
-                self._abandon(delivery, "lost")
+                delivery.abandon("lost")
         known = self._active.keys() | {outcome.fence for _, outcome in self._ended}
         strangers = {fence: job_id for fence, job_id in held.items() if fence not in known}
         if not self._claiming:
@@ -303,103 +277,23 @@ class Worker:
             logger.warning("tempfiles.swept", extra={"fields": {"count": swept, "worker": self.id}})
 
     async def _look_at_all(self) -> None:
-        await self.look_for_cancellations(list(self._active.values()))
-
-    async def look_for_cancellations(self, deliveries: list[Delivery]) -> None:
-        """Pass on the cancel requests of these deliveries."""
-        if not deliveries:
-            return
-        reasons = await self.queue.cancelled_among([delivery.job for delivery in deliveries])
-        for delivery in deliveries:
-            if delivery.job.fence in reasons:
-                delivery.cancellation.request(reasons[delivery.job.fence])
+        await look_for_cancellations(self.queue, list(self._active.values()))
 
     # One job
 
     async def _deliver(self, delivery: Delivery, fences: Awaitable[None]) -> None:
         job = delivery.job
-        with bind_context(
-            request_id=job.request_id,
-            trace_id=job.trace_id,
-            correlation_id=job.correlation_id,
-            user_id=job.user_id,
-            job_id=job.job_id,
-        ):
+        with job_ids(job):
             fields = {"attempt": job.attempt, "delivery": job.delivery, "fence": job.fence, "worker": self.id}
             logger.info("job.claimed", extra={"fields": fields})
-            outcome = await self._outcome(delivery, fences)
+            outcome = await self._runner.outcome(delivery, fences)
         if outcome is not None:
             self._ended.append((delivery, outcome))
             self._has_ended.set()
         del self._active[job.fence]
         self._slot_freed.set()
 
-    async def _outcome(self, delivery: Delivery, fences: Awaitable[None]) -> Outcome | None:
-        """Run the job; what to report, or None when it is no longer ours to report on."""
-        job = delivery.job
-        try:
-            return await self._run_job(delivery, fences)
-        except WorkerCancellationError:
-            return Outcome(job.job_id, job.fence, OutcomeKind.CANCELLED)
-        except LeaseLostError:
-            return None
-        except asyncio.CancelledError:
-            released = delivery.stopped == "released"
-            return Outcome(job.job_id, job.fence, OutcomeKind.RELEASED) if released else None
-        except Exception as error:
-            # Only what nobody foresaw deserves a traceback.
-            unforeseen = classify(error).code is ErrorCode.TEMPORARY_FAILURE
-            failure = classify(error)
-            fields = {"code": failure.code, "reason": failure.message, "attempt": job.attempt}
-            logger.warning("job.failed", extra={"fields": fields}, exc_info=error if unforeseen else None)
-            return failure_outcome(job, error, self._settings)
-
-    async def _run_job(self, delivery: Delivery, fences: Awaitable[None]) -> Outcome:
-        job = delivery.job
-        await asyncio.shield(asyncio.ensure_future(fences))
-        payload, reason = await self.patiently(lambda: self.queue.fetch(job))
-        if reason is not None or job.delivery > 1 or job.attempt > 1:
-            # A former owner may have committed before our fence shut it out. Then the job is done, and embedding
-            # it again would only cost; a cancel request came too late.
-            earlier = await self._in_thread(lambda: self._store.committed(job.job_id))
-            if earlier is not None:
-                return self._found(job, earlier)
-        if reason is not None:
-            delivery.cancellation.request(reason)
-        result = await self._ingestor.run(delivery, payload)
-        if result.commit is CommitResult.COMMITTED:
-            fields = {"chunks": result.figures.chunks, "tokens": result.figures.tokens, "fence": job.fence}
-            logger.info("job.committed", extra={"fields": fields})
-        else:
-            logger.info("job.found_committed", extra={"fields": {"fence": job.fence}})
-        return Outcome(job.job_id, job.fence, OutcomeKind.DONE, figures=result.figures)
-
-    def _found(self, job: ClaimedJob, row: DocumentRow) -> Outcome:
-        logger.info("job.found_committed", extra={"fields": {"fence": job.fence, "by_fence": row.fence}})
-        cost = row.token_count * self._settings.embedding.price_per_million_tokens / 1e6
-        figures = Figures(row.words, row.chunk_count, row.token_count, cost)
-        return Outcome(job.job_id, job.fence, OutcomeKind.DONE, figures=figures)
-
-    def _abandon(self, delivery: Delivery, why: str) -> None:
-        delivery.stopped = delivery.stopped or why
-        if delivery.task is not None:
-            delivery.task.cancel()
-
     # What the loops stand on
-
-    async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Call until Redis answers. QUEUE_UNAVAILABLE when it does not for two minutes."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        pause = FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                return await call()
-            except _AWAY as error:
-                if time.monotonic() > deadline:
-                    raise JobFailedError(
-                        ErrorCode.QUEUE_UNAVAILABLE, f"Redis did not answer for {PATIENCE_SECONDS:g} s"
-                    ) from error
-                pause = await _pause(pause)
 
     async def _repeat(self, name: str, step: Callable[[], Awaitable[None]], interval_seconds: float) -> None:
         """Do `step` for ever. Nothing that it raises ends the loop: Redis away is waited out, the rest is logged."""
@@ -407,15 +301,15 @@ class Worker:
         while not (name == "claim" and self._stopping.is_set()):
             try:
                 await step()
-            except _AWAY as error:
+            except AWAY as error:
                 if name not in self._away:
                     fields = {"step": name, "error": type(error).__name__, "reason": str(error)[:200]}
                     logger.warning("redis.lost", extra={"fields": fields})
                 self._away.add(name)
-                pause = await _pause(pause)
+                pause = await pause_about(pause)
             except Exception:
                 logger.exception("worker.step_failed", extra={"fields": {"step": name}})
-                await _pause(LONGEST_PAUSE_SECONDS)
+                await pause_about(LONGEST_PAUSE_SECONDS)
             else:
                 if name in self._away:
                     self._away.discard(name)
@@ -432,7 +326,7 @@ class Worker:
                 if not failed:
                     logger.warning("store.lost", extra={"fields": {"reason": classify(error).message}})
                 failed = True
-                pause = await _pause(pause)
+                pause = await pause_about(pause)
             else:
                 return
 
@@ -445,48 +339,6 @@ class Worker:
 
     async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-async def _pause(seconds: float) -> float:
-    """Sleep about `seconds`, jittered so that workers do not come back in step; the next pause."""
-    await asyncio.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311  jitter, not a secret
-    return min(2 * seconds, LONGEST_PAUSE_SECONDS)
-
-
-def _log_end(job: ClaimedJob, outcome: Outcome, *, accepted: bool) -> None:
-    """Say what became of a delivery, once Redis has it."""
-    duration_ms = max(0, time.time_ns() // 1_000_000 - job.created_ms)
-    fields: dict[str, object] = {
-        "outcome": outcome.kind.value,
-        "attempt": job.attempt,
-        "duration_ms": duration_ms,
-    }
-    if outcome.error is not None:
-        fields |= {"code": outcome.error.code, "reason": outcome.error.message}
-    with bind_context(
-        request_id=job.request_id,
-        trace_id=job.trace_id,
-        correlation_id=job.correlation_id,
-        user_id=job.user_id,
-        job_id=job.job_id,
-    ):
-        if not accepted:
-            logger.warning("job.outcome_refused", extra={"fields": fields | {"fence": outcome.fence}})
-        elif outcome.kind is OutcomeKind.RETRY:
-            logger.info("job.retry_scheduled", extra={"fields": fields | {"delay_ms": outcome.delay_ms}})
-        else:
-            event, level = _END_EVENTS[outcome.kind]
-            logger.log(level, event, extra={"fields": fields})
-            if outcome.kind is not OutcomeKind.RELEASED:
-                logger.info("job.finished", extra={"fields": fields})
-
-
-_END_EVENTS: Final = {
-    OutcomeKind.DONE: ("job.settled", logging.DEBUG),
-    OutcomeKind.DEAD: ("job.dead_lettered", logging.ERROR),
-    OutcomeKind.CANCELLED: ("job.cancelled", logging.INFO),
-    OutcomeKind.RELEASED: ("job.released", logging.INFO),
-}
 
 
 async def run_worker(settings: Settings) -> None:
@@ -503,7 +355,7 @@ async def run_worker(settings: Settings) -> None:
     try:
         await worker.run()
     finally:
-        with suppress(*_AWAY):
+        with suppress(*AWAY):
             await client.aclose()
         store.close()
 
