@@ -75,15 +75,16 @@ def _compressed(evidence: Mapping[str, ClaimFile]) -> list[Text]:
 def _part(part: Part, claims: Sequence[ClaimResult]) -> Text:
     idle = [c.id for c in claims if c.reason and c.reason.params.get("part") == part.name]
     names = f" ({', '.join(idle)})" if idle else ""
+    items = f"(항목 {', '.join(idle)})" if idle else ""
     title = part_title(part.name)
     if part.state == PartState.MISSING:
         return Text(
             f"{title} was not there{names}: what it does with this system was not observed.",
-            f"{title} 구성 요소가 없어 이 시스템과의 연동은 확인하지 못했습니다{names}.",
+            f"{title} 구성 요소가 없어 이 시스템과의 연동{items}은 확인하지 못했습니다.",
         )
     return Text(
         f"{title} was simulated by {part.provider}{names}: the real one may answer, fail and limit otherwise.",
-        f"{title} 구성 요소는 {part.provider} 환경으로 대체했습니다{names}. "
+        f"{title} 구성 요소{items}는 {part.provider} 환경으로 대체했습니다. "
         "실제 서비스의 응답, 오류, 제한은 이와 다를 수 있습니다.",
     )
 
