@@ -35,6 +35,9 @@ from readiness.checking.session import (
 from readiness.errors import HarnessFailure
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer  # type: ignore[import-untyped]  # ships no types
+    from xdist.scheduler.protocol import Scheduling  # type: ignore[import-untyped]  # ships no types
+
     from readiness.checking.ingest import Ingested
     from readiness.checking.recorder import ClaimEvidence
     from readiness.documents import Corpus
@@ -87,6 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "xdist_group(name): tests that must run in one process under --dist loadgroup"
     )
+    config.addinivalue_line("markers", "early: a long check, to be started before the others")
     run = os.environ.get(RUN_VARIABLE, "")
     try:
         config.stash[_SESSION] = RunSession.load(Path(run)) if run else None
@@ -113,6 +117,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left = [item for item in items if not wanted.intersection(marked_claims(item))]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if wanted.intersection(marked_claims(item))]
+    session = config.stash[_SESSION]
+    if session is not None and hasattr(config, "workerinput"):
+        from readiness.checking.scheduling import order, write_groups  # noqa: PLC0415 - needs xdist
+
+        items[:] = order(items)
+        write_groups(items, session.run_dir)
+
+
+@pytest.hookimpl(optionalhook=True)  # xdist may be absent
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    session = config.stash[_SESSION]
+    if session is None or config.getvalue("dist") != "loadgroup":
+        return None
+    from readiness.checking.scheduling import CheckScheduling  # noqa: PLC0415 - needs xdist
+
+    return CheckScheduling(config, log, run_dir=session.run_dir)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 POLL_SECONDS = 0.02  # short against every delay that a check measures, long against the cost of one look
 
 
-class WaitedTooLong(AssertionError):  # noqa: N818 - the word of a check
+class WaitedTooLong(AssertionError):
     """The awaited fact did not come true in time. The message names it, the deadline and what was last
     seen.
     """

@@ -1,0 +1,83 @@
+"""Chunks are embedded in batches of min(batch size, chunks left)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from readiness.checking.history import Request, batch_sizes, digest_of, requests_of
+from readiness.checking.ingest import Ingested
+from readiness.checking.recorder import ClaimEvidence
+from readiness.documents import Document
+from readiness.recount import Recount, recount
+from readiness.targets.base import Lane
+
+DEFAULT_BATCH = 32
+LARGER_BATCH = 64
+# Around the borders of one and two batches of 64 (a chunk more is 150 words more).
+CHUNKS = (1, 63, 64, 65, 129)
+FINISH_SECONDS = 20.0
+
+
+@pytest.mark.claim("B1.batch")
+def test_corpus_is_embedded_in_batches_of_32(ingested: Ingested, evidence: ClaimEvidence) -> None:
+    """No request of the whole corpus carries more than 32 texts, and each document is cut into full
+    batches.
+    """
+    documents = {job: ingested.documents[job] for job in ingested.done}
+    judge_batches(ingested.lane, documents, DEFAULT_BATCH, evidence)
+
+
+@pytest.mark.claim("B1.batch")
+@pytest.mark.xdist_group("retry")
+def test_batch_size_of_64_is_kept(retry_lane: Lane, evidence: ClaimEvidence, seed: int) -> None:
+    """With RAG_EMBEDDING_BATCH_SIZE=64 documents around the border of a batch are cut at 64."""
+    retry_lane.script_embedding([])
+    documents: dict[str, Document] = {}
+    for chunks in CHUNKS:
+        words = " ".join(f"w{seed}-{chunks}-{number}" for number in range(150 * chunks + 30))
+        document = Document(name=f"batch-{chunks}.txt", media_type="text/plain", content=words.encode())
+        documents[retry_lane.enqueue(document).job_id] = document
+    statuses = retry_lane.wait_all(list(documents), seconds=FINISH_SECONDS)
+    assert {status.state for status in statuses.values()} == {"done"}
+    judge_batches(retry_lane, documents, LARGER_BATCH, evidence)
+
+
+def judge_batches(lane: Lane, documents: Mapping[str, Document], limit: int, evidence: ClaimEvidence) -> None:
+    """Compare the true log with the sizes that each document must be cut into; one case a document, one a
+    request.
+    """
+    requests = requests_of(lane.embedding_log())
+    wrong = [
+        f"a request with {request.inputs} inputs, expected at most {limit}"
+        for request in requests
+        if request.inputs > limit
+    ]
+    counted = {
+        job: texts for job, document in documents.items() if isinstance(texts := recount(document), Recount)
+    }
+    for job, texts in counted.items():
+        expected = batch_sizes(texts.chunks, limit=limit)
+        seen = sizes_of(requests, texts)
+        if seen != expected:
+            wrong.append(f"{documents[job].name}: expected batches of {expected}, got {seen}")
+    n = len(requests) + len(counted)
+    evidence.cases(n, min(len(wrong), n), wrong, f"requests and documents at batch size {limit}")
+    evidence.facts(requests=len(requests), documents=len(counted), batch_size=limit)
+    assert not wrong, wrong[0]
+
+
+def sizes_of(requests: Sequence[Request], document: Recount) -> list[int]:
+    """The sizes of the successful requests that carried this document, first text first, each batch counted
+    once.
+
+    Documents may share a text, so a request belongs to the document only when all of its texts do.
+    """
+    order = {digest_of(text): index for index, text in reversed(list(enumerate(document.texts)))}
+    mine = {
+        request.digests
+        for request in requests
+        if request.status == 200 and all(digest in order for digest in request.digests)
+    }
+    return [len(digests) for digests in sorted(mine, key=lambda digests: order[digests[0]])]
