@@ -26,6 +26,7 @@ from ragworker.errors import ErrorCode, JobFailedError, classify
 from ragworker.job import EMBEDDING_LATENCY_BUCKETS_MS
 from ragworker.logs import current_context
 from ragworker.settings import EmbeddingSettings
+from ragworker.stats import Stats
 
 #: An answer may be this large, plus so much per input: 4,096 numbers of 25 characters fit.
 ANSWER_BYTES: Final = 1 << 16
@@ -50,47 +51,10 @@ class Vector:
     data: bytes
 
 
-class RequestStats:
-    """Counters and latencies by the names of `QueueGauges.stats`, until a heartbeat takes them away."""
-
-    def __init__(self) -> None:
-        self._figures: dict[str, float] = {}
-
-    def observe(self, *, status: str, seconds: float, tokens: int = 0) -> None:
-        """One finished request: the answer's HTTP status, `timeout` or `unreachable`."""
-        latency_ms = seconds * 1000
-        border = next((str(top) for top in EMBEDDING_LATENCY_BUCKETS_MS if latency_ms <= top), "+Inf")
-        added = {
-            f"embedding_requests:{status}": 1.0,
-            f"hist:embedding_api_latency_ms:{border}": 1.0,
-            "hist:embedding_api_latency_ms:count": 1.0,
-            "hist:embedding_api_latency_ms:sum": round(latency_ms, 3),
-        }
-        if status == "429":
-            added["rate_limited"] = 1.0
-        if tokens:
-            added["embedding_tokens"] = float(tokens)
-        self.add(added)
-
-    def add(self, figures: Mapping[str, float]) -> None:
-        """Raise several figures."""
-        for name, amount in figures.items():
-            self._figures[name] = self._figures.get(name, 0.0) + amount
-
-    def take(self) -> dict[str, float]:
-        """The figures since the last call."""
-        figures, self._figures = self._figures, {}
-        return figures
-
-    def peek(self) -> dict[str, float]:
-        """The figures so far."""
-        return dict(self._figures)
-
-
 class EmbeddingClient:
     """A connection to the API. Parses large answers in `threads`, to keep the event loop free."""
 
-    def __init__(self, settings: EmbeddingSettings, *, stats: RequestStats, threads: Executor) -> None:
+    def __init__(self, settings: EmbeddingSettings, *, stats: Stats, threads: Executor) -> None:
         self._settings = settings
         self._stats = stats
         self._threads = threads
@@ -132,8 +96,7 @@ class EmbeddingClient:
             raise
         finally:
             if status != "abandoned":
-                sent = tokens if status == "200" else 0
-                self._stats.observe(status=status, seconds=time.monotonic() - started, tokens=sent)
+                self._count(status, seconds=time.monotonic() - started, tokens=tokens)
         if answer.status_code != httpx.codes.OK:
             raise failure_of(answer.status_code, answer.headers)
         if len(body) <= PARSE_INLINE_BYTES:
@@ -144,6 +107,14 @@ class EmbeddingClient:
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+    def _count(self, status: str, *, seconds: float, tokens: int) -> None:
+        self._stats.observe("embedding_api_latency_ms", seconds * 1000, borders=EMBEDDING_LATENCY_BUCKETS_MS)
+        self._stats.add({f"embedding_requests:{status}": 1})
+        if status == "200":
+            self._stats.add({"embedding_tokens": tokens})
+        elif status == "429":
+            self._stats.add({"rate_limited": 1})
 
     async def _post(self, texts: Sequence[str]) -> tuple[httpx.Response, bytes]:
         ids = current_context()

@@ -49,7 +49,7 @@ from ragworker.delivery import (
     look_for_cancellations,
     pause_about,
 )
-from ragworker.embedding import EmbeddingClient, RequestStats
+from ragworker.embedding import EmbeddingClient
 from ragworker.errors import ErrorCode, classify
 from ragworker.ingest import Ingestor
 from ragworker.job import ClaimedJob, Outcome, OutcomeKind
@@ -57,6 +57,7 @@ from ragworker.limits import BatchGate, RedisLimiter
 from ragworker.logs import bind_context, get_logger
 from ragworker.queue import Queue, connect
 from ragworker.settings import Settings
+from ragworker.stats import Stats
 from ragworker.store import Store
 from ragworker.tempfiles import PrivateFiles
 
@@ -93,7 +94,7 @@ class Worker:
         self.queue = queue
         self._settings = settings
         self._store = store
-        self._stats = RequestStats()
+        self._stats = Stats()
         self._threads = ThreadPoolExecutor(2 * settings.worker_concurrency + 4, "ragworker")
         self._gate = BatchGate(
             concurrency=settings.embedding.concurrency, token_budget=settings.memory_token_budget
