@@ -1,4 +1,6 @@
-"""Each alert reaches whom it must, where it must, and nobody else: through the real Alertmanager, into the sinks."""
+"""Each alert reaches whom it must, where it must, and nobody else: through the real Alertmanager, into the
+sinks.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from readiness.root import Root
 from readiness.rules import MAIL, Alert, Expected, Posted, RuleSet, Wires, deliver, load_rules
 from readiness.stack.base import StackInfo
 
-# Spec F11: a team hears of its alerts in its own Slack channel only. The founding report names #dev-alerts for the rest.
+# Spec F11: a team hears of its alerts in its own Slack channel only. #dev-alerts is the founding report's for the rest.
 TEAM_CHANNELS = {"ui": "#ui-alerts", "infrastructure": "#infrastructure", "dev": "#dev-alerts"}
 
 # Spec F12, beside "a critical alert mutes the warnings of its own cause": what answers 429 slow down.
@@ -24,7 +26,9 @@ UI_CRITICAL = Posted(
 
 @pytest.mark.claim("F10.delivery")
 def test_alerts_are_delivered(root: Root, stack: StackInfo, evidence: ClaimEvidence) -> None:
-    """Critical: e-mail and the team's Slack at once. Warning: the team's Slack only, or silence when inhibited."""
+    """Critical: e-mail and the team's Slack at once. Warning: the team's Slack only, or silence when
+    inhibited.
+    """
     if stack.alertmanager_url is None:
         pytest.skip("needs alertmanager on this machine: it routes and delivers; `make services` installs it")
     sinks = [url for url in (stack.mail_sink, stack.slack_sink) if url is not None]

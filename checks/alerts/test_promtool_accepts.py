@@ -7,19 +7,21 @@ import pytest
 from readiness.checking.recorder import ClaimEvidence
 from readiness.root import Root
 from readiness.rules import (
+    alert_coverage,
     amtool_check,
     find_tool,
     load_rules,
     promtool_check,
     promtool_test,
-    tested_alerts,
     unit_test_files,
 )
 
 
 @pytest.mark.claim("F1.promtool")
 def test_promtool_accepts(root: Root, evidence: ClaimEvidence) -> None:
-    """Each alert is in a file that promtool checks, and has passing unit tests in which it fires and keeps silent."""
+    """Each alert is in a file that promtool checks, and has passing unit tests in which it fires and keeps
+    silent.
+    """
     if find_tool("promtool") is None:
         pytest.skip(
             "needs promtool on this machine: it checks rules and runs their tests; `make services` installs it"
@@ -33,7 +35,7 @@ def test_promtool_accepts(root: Root, evidence: ClaimEvidence) -> None:
     refused = [f"{result.file.name}: {result.detail}" for result in results if not result.passed]
 
     passed = {result.file for result in results if result.passed}
-    tested = tested_alerts(file for file in tests if file in passed)
+    tested = alert_coverage(file for file in tests if file in passed)
     untested = [
         f"{alert.name}: expected passing unit tests in which it fires and keeps silent"
         for alert in rules.alerts

@@ -1,4 +1,6 @@
-"""The 12 alert rules are there, the seven that the specification gives say exactly what it says, and none is blind."""
+"""The 12 alert rules are there, the seven that the specification gives say exactly what it says, and none
+is blind.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ ALERTS_COUNT = 12  # spec F1
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One row of the specification: fires above `above`, counted over `window_seconds` (0: no window), for a while."""
+    """One row of the specification: fires above `above`, counted over `window_seconds` (0: no window), for
+    a while.
+    """
 
     metric: str
     above: float
@@ -39,7 +43,9 @@ GIVEN = {
 
 @pytest.mark.claim("F1.rules")
 def test_rules_are_sound(root: Root, main_lane: Lane, evidence: ClaimEvidence) -> None:
-    """12 alerts, each labelled, explained, with runbook and unit test, on metrics that the running system exposes."""
+    """12 alerts, each labelled, explained, with runbook and unit test, on metrics that the running system
+    exposes.
+    """
     rules = load_rules(root.path / "rules")
     exposed = exposed_names(main_lane.metrics())
     findings = static_findings(rules, exposed_metrics=exposed, runbooks_dir=root.path / "rules" / "runbooks")

@@ -1,4 +1,6 @@
-"""The dashboard is what the specification asks for: ten panels, one per core metric, refreshed and coloured."""
+"""The dashboard is what the specification asks for: ten panels, one per core metric, refreshed and
+coloured.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ POLICY = DashboardPolicy(
 
 @pytest.mark.claim("E2.panels")
 def test_panels(root: Root, evidence: ClaimEvidence) -> None:
-    """Ten panels, one per core metric, with units, words, the alerts' thresholds, and a data source variable."""
+    """Ten panels, one per core metric, with units, words, the alerts' thresholds, and a data source
+    variable.
+    """
     dashboard = load_dashboard(root.path / "dashboards" / "ragworker.json")
     alerts = load_rules(root.path / "rules")
     findings = dashboard_findings(dashboard, policy=POLICY, alerts=alerts)

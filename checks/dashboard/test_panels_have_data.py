@@ -1,4 +1,6 @@
-"""With a real Prometheus every panel draws something: its queries return finite points while the system works."""
+"""With a real Prometheus every panel draws something: its queries return finite points while the system
+works.
+"""
 
 from __future__ import annotations
 

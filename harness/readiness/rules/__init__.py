@@ -17,7 +17,7 @@ from readiness.rules.tools import (
     promtool_check,
     promtool_test,
 )
-from readiness.rules.unit_tests import AlertCoverage, tested_alerts, unit_test_files
+from readiness.rules.unit_tests import AlertCoverage, alert_coverage, unit_test_files
 
 __all__ = [
     "MAIL",
@@ -35,6 +35,7 @@ __all__ = [
     "RuleSet",
     "ToolMissing",
     "Wires",
+    "alert_coverage",
     "amtool_check",
     "deliver",
     "duration_seconds",
@@ -45,6 +46,5 @@ __all__ = [
     "promtool_check",
     "promtool_test",
     "static_findings",
-    "tested_alerts",
     "unit_test_files",
 ]

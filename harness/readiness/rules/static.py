@@ -14,7 +14,7 @@ from readiness.rules.exposition import SCRAPE_METRICS
 from readiness.rules.finding import Finding
 from readiness.rules.load import Alert, Record, RuleSet
 from readiness.rules.promql import PromqlError, Query, parse_query
-from readiness.rules.unit_tests import AlertCoverage, tested_alerts, unit_test_files
+from readiness.rules.unit_tests import AlertCoverage, alert_coverage, unit_test_files
 
 REQUIRED_LABELS = ("severity", "team")
 SEVERITIES = ("critical", "warning")
@@ -52,7 +52,7 @@ def static_findings(
         ruleset=ruleset,
         exposed=None if exposed_metrics is None else frozenset(exposed_metrics),
         runbooks_dir=runbooks_dir,
-        tested=tested_alerts(unit_test_files(folder)),
+        tested=alert_coverage(unit_test_files(folder)),
         queries=_parsed(ruleset),
     )
     found = [finding for check in CHECKS for alert in ruleset.alerts for finding in check(alert, context)]

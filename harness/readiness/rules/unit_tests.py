@@ -31,7 +31,7 @@ def unit_test_files(folder: Path) -> list[Path]:
     return sorted(path for pattern in ("*.yml", "*.yaml") for path in folder.glob(pattern))
 
 
-def tested_alerts(files: Iterable[Path]) -> dict[str, AlertCoverage]:
+def alert_coverage(files: Iterable[Path]) -> dict[str, AlertCoverage]:
     """What the files expect, by alert. BadInput, with file and line, when one is no unit test file."""
     found: dict[str, AlertCoverage] = {}
     for file in files:
