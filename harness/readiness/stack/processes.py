@@ -40,6 +40,9 @@ POLL_SECONDS = 0.02
 TAIL_LINES = 5
 """How much of a log an error message shows."""
 
+TAIL_LINE_CHARS = 400
+"""How much of one of these lines: structured logs put whole tracebacks on one line."""
+
 _PR_SET_PDEATHSIG = 1
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -169,7 +172,7 @@ class ManagedProcess:
         tail = self.tail()
         if not tail:
             return f"logs/{self.log.name} is empty."
-        return f"Last lines of logs/{self.log.name}: {' | '.join(tail)}"
+        return f"Last lines of logs/{self.log.name}: {' | '.join(map(_shortened, tail))}"
 
     def _signal(self, number: signal.Signals) -> None:
         """Signal the group, which outlives its leader while a grandchild is in it.
@@ -239,6 +242,12 @@ def read_tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
             return list(deque((line.rstrip() for line in file if line.strip()), maxlen=lines))
     except OSError:
         return []
+
+
+def _shortened(line: str) -> str:
+    """A line that fits a message: the end of a traceback says more than its middle."""
+    half = TAIL_LINE_CHARS // 2
+    return line if len(line) <= TAIL_LINE_CHARS else f"{line[:half]} ... {line[-half:]}"
 
 
 def _json_object(line: bytes) -> dict[str, object] | None:

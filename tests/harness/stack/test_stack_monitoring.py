@@ -69,7 +69,11 @@ ROUTING: dict[str, Yaml] = {
             ],
             "webhook_configs": [{"url": "https://example.org/hook"}],
         },
-        {"name": "pager", "pagerduty_configs": [{"routing_key": "s3cret"}]},
+        {
+            "name": "pager",
+            "pagerduty_configs": [{"routing_key": "s3cret"}],
+            "slack_configs": [{"channel": "#night", "api_url_file": "secrets/slack"}],
+        },
     ],
 }
 TEMPLATE = '{{ define "ours" }}ours: {{ .CommonLabels.alertname }}{{ end }}'
@@ -157,7 +161,8 @@ def test_what_a_check_judges_stays(sinks: SinksPart) -> None:
     receivers = rendered["receivers"]
     assert isinstance(receivers, list)
     team, pager = receivers
-    assert pager == {"name": "pager"}
+    pager_chat = {"channel": "#night", "api_url": "http://127.0.0.1:1/slack/pager"}
+    assert pager == {"name": "pager", "slack_configs": [pager_chat]}
     assert isinstance(team, dict)
     assert team["email_configs"] == [
         {"to": "ops@example.org", "smarthost": "127.0.0.1:2", "require_tls": False}

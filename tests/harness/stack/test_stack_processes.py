@@ -148,14 +148,18 @@ def test_stopping_twice_is_harmless_and_frozen_children_hear(run_dir: Path) -> N
 
 
 def test_many_deaf_children_share_one_grace(run_dir: Path) -> None:
-    """Four deaf children take one grace period, not four."""
+    """Four deaf children take one grace period, not four, and a polite one among them ends in order."""
     children = [shell(run_dir, DEAF, name=f"deaf-{number}") for number in range(4)]
+    children.append(
+        shell(run_dir, "trap 'exit 7' TERM; echo deaf-not; while :; do sleep 0.05; done", name="polite")
+    )
     for child in children:
         child.wait_ready(says(child, "deaf"), 5)
     began = time.monotonic()
     stop_all(children, grace=1.0)
     assert time.monotonic() - began < 2.5
     assert not any(child.alive for child in children)
+    assert children[-1].poll() == 7
 
 
 def test_wait_ready_names_the_probe_and_shows_the_log(run_dir: Path) -> None:

@@ -82,16 +82,14 @@ def test_a_killed_server_comes_back_with_its_data(
 def test_a_port_that_was_taken_meanwhile_costs_another_try(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, require_part: Callable[[str], Path]
 ) -> None:
-    """A stranger on the chosen port is not mistaken for our Redis: the next port is taken."""
-    with socket.socket() as stranger:
-        stranger.bind(("127.0.0.1", 0))
-        stranger.listen()
-        taken = stranger.getsockname()[1]
-        ports = iter([taken, free_port()])
-        monkeypatch.setattr(stack_redis, "free_port", lambda: next(ports))
-        server = start(run_dir, "embedded", require_part)
-        assert port_of(server.url) != taken
-        server.stop()
+    """A stranger's Redis on the chosen port is not mistaken for ours: the next port is taken."""
+    stranger = start_private_redis(run_dir, "stranger")
+    ports = iter([port_of(stranger.url), free_port()])
+    monkeypatch.setattr(stack_redis, "free_port", lambda: next(ports))
+    server = start(run_dir, "embedded", require_part)
+    assert server.url != stranger.url
+    server.stop()
+    stranger.stop()
 
 
 def test_best_provider_first(monkeypatch: pytest.MonkeyPatch, run_dir: Path) -> None:
