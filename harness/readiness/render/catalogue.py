@@ -116,7 +116,7 @@ PHRASES: Final[dict[str, Text]] = {
     ),
     "part.detection": Text("Detection power", "검출력"),
     "part.detection.note": Text(
-        "A check is only worth what it can catch.", "검사의 가치는 잡아낼 수 있는 결함만큼입니다."
+        "A check is only worth what it can catch.", "검사의 가치는 결함을 얼마나 잡아내는지에 달려 있습니다."
     ),
     "part.limits": Text("What this run does not show", "이 실행이 증명하지 않는 것"),
     "part.limits.note": Text(
@@ -246,7 +246,7 @@ PHRASES: Final[dict[str, Text]] = {
     # Charts
     "chart.time": Text("The run over time", "시간에 따른 변화"),
     "chart.time.axis": Text("Time since the start of recording, s", "기록 시작 이후 시간, 초"),
-    "chart.faults": Text("Shaded: {names}.", "음영: {names}"),
+    "chart.faults": Text("Shaded: {names}.", "음영: {names}."),
     "chart.arrivals": Text("Job flow", "작업 흐름"),
     "chart.latency": Text("API response time", "API 응답 시간"),
     "chart.failures": Text("Failures", "실패"),
@@ -280,7 +280,8 @@ PHRASES: Final[dict[str, Text]] = {
     "series.queue": Text("waiting", "대기"),
     "series.active": Text("in work", "처리 중"),
     "series.tokens": Text("token use", "토큰 사용률"),
-    "chart.durations": Text("Job duration", "작업 처리 시간 분포"),
+    "chart.durations": Text("Job duration", "작업 처리 시간"),
+    "chart.distribution": Text("Distribution of job durations", "작업 처리 시간 분포"),
     "chart.durations.note": Text("{count} jobs.", "작업 {count}건"),
     "chart.durations.axis": Text("Duration, {unit}", "처리 시간, {unit}"),
     "chart.share": Text("Share of jobs", "작업 비율"),
@@ -328,10 +329,10 @@ PHRASES: Final[dict[str, Text]] = {
     "appendix.parts": Text("Parts of the stack", "스택 구성 요소"),
     "appendix.steps": Text("Steps", "실행 단계"),
     "appendix.attempts": Text(
-        "Each step ran once: this version repeats no step and loosens no threshold, so there is no other "
-        "attempt to list.",
-        "각 단계는 한 번만 수행되었습니다. 이 버전은 단계를 재시도하거나 임계값을 완화하지 않으므로 추가로 "
-        "기록할 시도가 없습니다.",
+        "These are all attempts of this run: the harness repeats no step by itself. Thresholds are those of the "
+        "profile.",
+        "이번 실행의 모든 시도입니다. 하네스는 단계를 자동으로 재시도하지 않으며, 임계값은 프로파일에 정의된 "
+        "값 그대로입니다.",
     ),
     "appendix.digests": Text("Digests of the evidence", "증거 해시값"),
     "appendix.digests.count": Text("Evidence files of {count} claims", "항목 {count}건의 증거 파일"),
@@ -353,8 +354,8 @@ PHRASES: Final[dict[str, Text]] = {
     "env.harness": Text("Harness", "하네스"),
     "footer": Text(
         "Made by readiness {harness} from scorecard.json ({schema}); the same JSON is inside this file.",
-        "readiness {harness}이 scorecard.json({schema})으로 작성했습니다. 같은 JSON이 이 파일 안에 들어 "
-        "있습니다.",
+        "readiness {harness} 버전이 scorecard.json({schema})을 바탕으로 작성했습니다. 같은 JSON이 이 파일 안에 "
+        "들어 있습니다.",
     ),
     "unit.seconds": Text("{value} s", "{value}초"),
     "unit.minutes": Text("{minutes} min {seconds} s", "{minutes}분 {seconds}초"),
@@ -378,5 +379,4 @@ PHRASES: Final[dict[str, Text]] = {
     "markdown.all_claims": Text("All {count} claims", "전체 항목 {count}건"),
     "markdown.section": Text("Section", "영역"),
     "markdown.score": Text("Score", "점수"),
-    "markdown.why": Text("Why not proven", "미입증 사유"),
 }

@@ -21,12 +21,15 @@ from readiness.judge.model import ClaimResult, FaultBand, Scorecard, Series, Tex
 from readiness.render.catalogue import PHRASES
 from readiness.render.claims import fault_name
 from readiness.render.drawing import NARROW, WIDE, Guide, Line, Panel, draw_panels, draw_shares, draw_strip
-from readiness.render.escape import one_line
+from readiness.render.escape import clip, one_line
 from readiness.render.svg import BLUE, GREEN, MUTED, ORANGE, PURPLE, SKY, VERMILLION
 from readiness.render.words import phrase
 
 #: Rows of the table behind a chart; the rest is in the evidence. Keeps the page below 2 MB.
 TABLE_ROWS_MAX: Final = 120
+#: Longest name of others in a drawing: what fits above a narrow panel.
+DRAWN_NAME_MAX: Final = 24
+DRAWN_UNIT_MAX: Final = 8
 #: Panels of series that the table below does not know; more would be noise.
 OTHER_PANELS_MAX: Final = 6
 
@@ -126,7 +129,7 @@ def _panels(card: Scorecard, series: Sequence[Series]) -> list[Panel]:
     for item in series:
         place = _place(item)
         if place is None:
-            name = Text(one_line(item.name), one_line(item.name))
+            name = _short(item.name, DRAWN_NAME_MAX)
             others.append(Panel(name, _unit(item.unit), (Line(name, BLUE, False, _finite(item)),)))
             continue
         panel, line = place
@@ -194,7 +197,7 @@ def _durations(series: Series | None, objective: ClaimResult | None) -> Chart | 
     )
     return Chart(
         id="durations",
-        title=phrase("chart.durations"),
+        title=phrase("chart.distribution"),
         note=phrase("chart.durations.note", count=len(values)),
         wide=draw_shares(values, guides, axis, WIDE, prefix="dw"),
         narrow=draw_shares(values, guides, axis, NARROW, prefix="dn"),
@@ -261,8 +264,13 @@ def _limit(objective: ClaimResult | None, unit: str) -> float | None:
 
 
 def _unit(unit: str) -> Text:
-    shown = one_line(unit)
-    return PHRASES.get(f"symbol.{unit}", Text(shown, shown))
+    return PHRASES.get(f"symbol.{unit}", _short(unit, DRAWN_UNIT_MAX))
+
+
+def _short(name: str, limit: int) -> Text:
+    """A name of others as it fits into a drawing."""
+    shown, left_out = clip(one_line(name), limit)
+    return Text(shown + "…" * bool(left_out), shown + "…" * bool(left_out))
 
 
 def _table(lines: Sequence[Line]) -> tuple[tuple[tuple[str, ...], ...], int]:

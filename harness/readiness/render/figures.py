@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from readiness.judge.figures import plain
-from readiness.judge.model import Text
+from readiness.judge.figures import SECONDS, count, plain
+from readiness.judge.model import ClaimResult, Text
 from readiness.render.words import phrase
 
 _BYTE_UNITS: Final = ("B", "kB", "MB", "GB", "TB")
@@ -38,9 +38,10 @@ def _cut(words: str) -> tuple[str, str]:
     return lead, rest[:-1]
 
 
-def number(value: float) -> str:
-    """Write a count with its thousands separated, or a value with at most three significant digits."""
-    return f"{int(value):,}" if float(value).is_integer() else plain(value)
+def amount(n: int, claim: ClaimResult) -> Text:
+    """Write a number of samples of a claim for a table's column: bare, but seconds of observation as a span."""
+    bare = Text(f"{n:,}", f"{n:,}")
+    return count(n, claim.n_unit) if claim.n_unit == SECONDS else bare
 
 
 def seconds(value: float) -> str:
@@ -62,7 +63,8 @@ def duration(value: float) -> Text:
 
 def points(value: float) -> str:
     """Write the points that a recommendation would earn, rounded down to a tenth."""
-    return f"+{math.floor(value * 10) / 10:.1f}"
+    tenths = math.floor(value * 10 + 1e-9) / 10
+    return f"+{tenths:.1f}" if tenths > 0 else "–"
 
 
 def size(count: int) -> str:

@@ -28,6 +28,8 @@ from readiness.render.words import Lang, phrase
 
 #: The scorecard inside the page leaves its series out above this size; the page stays below 2 MB.
 EMBEDDED_JSON_MAX_BYTES: Final = 400_000
+#: A longer word without a space would widen a table or a phone's page.
+LONGEST_WORD: Final = 24
 #: Rows of the fault ledger; the rest is in the evidence.
 FAULT_ROWS_MAX: Final = 60
 #: The parts of the page in the order of the report; the first two are the head and the verdict.
@@ -144,9 +146,9 @@ def page_title(card: Scorecard) -> str:
 
 def bilingual(text: Text) -> Markup:
     """Return both languages of a text, each marked with its language; once when they are the same."""
-    english, korean = visible(text.en), visible(text.ko)
+    english, korean = _breakable(visible(text.en)), _breakable(visible(text.ko))
     if english == korean:
-        return escape(english)
+        return english
     return Markup('<span lang="en">{}</span><span lang="ko">{}</span>').format(english, korean)
 
 
@@ -154,8 +156,15 @@ def foreign(value: object) -> Markup:
     """Return text of somebody else: escaped, nothing invisible in it, not longer than a paragraph."""
     shown, left_out = clip(visible(str(value)))
     if not left_out:
-        return escape(shown)
-    return escape(shown) + bilingual(phrase("claim.clipped", count=f"{left_out:,}"))
+        return _breakable(shown)
+    return _breakable(shown) + bilingual(phrase("claim.clipped", count=f"{left_out:,}"))
+
+
+def _breakable(text: str) -> Markup:
+    """Escape `text`; one with a word too long for a phone may break inside words, others only between them."""
+    if any(len(word) > LONGEST_WORD for word in text.split()):
+        return Markup('<span class="brk">{}</span>').format(text)
+    return escape(text)
 
 
 def link_to(target: str) -> Markup:
@@ -201,7 +210,7 @@ def _environment_of(card: Scorecard) -> Environment:
         claims_of=lambda section: [claims[item] for item in section.claims if item in claims],
         is_issue=lambda claim: claim.id in issues,
         split_measured=figures.split_measured,
-        number=figures.number,
+        amount=figures.amount,
         points=figures.points,
         seconds=figures.seconds,
         link_to=link_to,

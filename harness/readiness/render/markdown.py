@@ -190,8 +190,13 @@ def _safe(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    shown = escape_html(clip(one_line(text), _CELL_MAX)[0], quote=False)
-    return f"<code>{shown.replace('|', '&#124;').replace('@', '&#64;')}</code>" if shown else "–"
+    """Return a code span: nothing in it is markup. The fence is longer than any run of backticks inside."""
+    shown = clip(one_line(text), _CELL_MAX)[0].replace("|", r"\|")
+    if not shown:
+        return "–"
+    fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
+    space = " " if shown.startswith("`") or shown.endswith("`") else ""
+    return f"{fence}{space}{shown}{space}{fence}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -24,7 +24,7 @@ OPEN_MAX: Final = 14
 #: What one claim may say in the terminal; all of it is in the report.
 _WORDS_MAX: Final = 300
 _BAR: Final = 15
-_BAR_SHORT: Final = 5
+_BAR_SHORT: Final = 4
 #: From this width on, claim lines have columns; below, they wrap under a short indent.
 _COLUMNS_FROM: Final = 72
 
@@ -113,7 +113,8 @@ class _Printer:
             self._claim(claim)
         if len(rest) > OPEN_MAX:
             self._line(Line("  " + word("terminal.more", self.lang, count=len(rest) - OPEN_MAX), style="dim"))
-        self._whole(Line(f"  {word('terminal.report', self.lang)} {one_line(report)}"))
+        label = word("terminal.report", self.lang)
+        self._whole(Line(f"  {label} {one_line(report)}"))
         style = _STATUS_STYLES.get(self.card.status, "bold magenta")
         self._whole(Line(verdict_line(self.card, lang=self.lang), style=style))
 
@@ -125,17 +126,15 @@ class _Printer:
             ("failed", band.failed, "red"),
         )
         wide = [(f"{points:>3} {word(f'band.{name}', self.lang)}", style) for name, points, style in columns]
-        counts = Line("  ").join(
-            Line(words, style=style if words[:3].strip() != "0" else "dim") for words, style in wide
-        )
-        one_row = 2 + widest + 2 + _BAR + 2 + counts.cell_len
+        counts = [Line(words, style=style if words[:3].strip() != "0" else "dim") for words, style in wide]
+        beside, below = Line("  ").join(counts), Line(" ").join(counts)
         name = Line("  " + one_line(title))
-        if one_row <= self.width:
+        if 2 + widest + 2 + _BAR + 2 + beside.cell_len <= self.width:
             name.append(" " * (widest - cell_len(one_line(title)) + 2))
-            self._line(name + self._bar(band, _BAR) + Line("  ") + counts)
+            self._line(name + self._bar(band, _BAR) + Line("  ") + beside)
             return
         self._line(name)
-        self._line(Line("  ") + self._bar(band, _BAR_SHORT) + Line(" ") + counts)
+        self._line(Line("  ") + self._bar(band, _BAR_SHORT) + Line(" ") + below)
 
     def _bar(self, band: Band, width: int) -> Line:
         proven = band.proven * width // 100
@@ -181,6 +180,7 @@ class _Printer:
         lead, _ = split_measured(claim.measured)
         why = in_lang(sentence(claim.reason), self.lang) if claim.reason else ""
         detail = claim.reason.detail.partition("\n")[0] if claim.reason else ""
+        why += ":" if detail and not why.endswith(".") else ""
         said = (
             [why, detail]
             if claim.verdict in (Verdict.NOT_RUN, Verdict.INVALID)
