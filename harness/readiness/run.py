@@ -27,6 +27,7 @@ from readiness.previous import previous_run
 from readiness.progress import Progress
 from readiness.stack import Stack, StackPlan, sweep_stray
 from readiness.targets import open_target
+from readiness.targets.base import TargetError
 
 LOAD_WORKERS = 2
 
@@ -48,7 +49,7 @@ def execute(plan: Plan, progress: Progress) -> tuple[Scorecard, Path]:
         _measure(plan, run_dir, progress, notebook)
     except (Interrupted, KeyboardInterrupt):
         raise Interrupted(_keep(run_dir, notebook, "interrupted")) from None
-    except HarnessFailure as failure:
+    except (HarnessFailure, TargetError) as failure:
         raise HarnessFailure(f"{failure} {_keep(run_dir, notebook, 'ended')}") from failure
     with progress.step("judge and render"):
         notebook.write()
