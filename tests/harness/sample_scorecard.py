@@ -151,7 +151,7 @@ def sample_evidence() -> dict[str, ClaimFile]:
         samples([round(draw.uniform(0.4, 3.4), 2) for _ in range(20)], "s"),
         PASSED,
     )
-    put("C4.policy", cases(11), PASSED)
+    put("C4.policy", cases(6), PASSED)
     put("E6.queries", outcome("skipped", f"needs grafana-schema, which is not here {HOSTILE}"))
     put(
         "G5.fields", trials(1840, 0, "lines"), outcome("error", "TimeoutError: log file not there within 5 s")
