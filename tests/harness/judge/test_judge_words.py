@@ -26,7 +26,7 @@ def texts(value: JsonValue) -> Iterator[dict[str, str]]:
     """Yield every {en, ko} of a scorecard's JSON."""
     if isinstance(value, dict):
         if set(value) == {"en", "ko"}:
-            yield value  # type: ignore[misc]
+            yield {lang: str(words) for lang, words in value.items()}
         for item in value.values():
             yield from texts(item)
     elif isinstance(value, list):
