@@ -105,7 +105,7 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for noisy in ("httpx", "httpcore", "asyncio", "uvicorn.access", "sse_starlette"):
+    for noisy in ("httpx", "httpcore", "asyncio", "uvicorn.error", "uvicorn.access", "sse_starlette"):
         # A line per outgoing request at INFO repeats our own events, and DEBUG would carry document text.
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     for adopted in ("uvicorn", "uvicorn.error", "uvicorn.asgi"):

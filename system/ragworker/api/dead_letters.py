@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from ragworker.api.bodies import dead_letter_body
 from ragworker.api.jobs import caller_of, services_of
 from ragworker.api.problems import Problem
-from ragworker.api.services import RedisAwayError, Services, redis_away
+from ragworker.api.services import RedisAwayError, Services, check_job_id, redis_away
 from ragworker.job import JobState, JobView
 from ragworker.logs import bind_context, get_logger
 
@@ -38,6 +38,7 @@ async def list_entries(
 @router.get("/{job_id}")
 async def show(request: Request, job_id: str) -> Response:
     """One dead letter, whole, without the document's text."""
+    check_job_id(job_id)
     return JSONResponse(dead_letter_body(await _entry(request, job_id)))
 
 
@@ -45,6 +46,7 @@ async def show(request: Request, job_id: str) -> Response:
 async def requeue(request: Request, job_id: str) -> Response:
     """Give the job a fresh series of attempts."""
     services, caller = services_of(request), caller_of(request)
+    check_job_id(job_id)
     with bind_context(job_id=job_id):
         await _entry(request, job_id)
         try:
@@ -62,6 +64,7 @@ async def requeue(request: Request, job_id: str) -> Response:
 async def purge(request: Request, job_id: str) -> Response:
     """Forget the job and its document for good."""
     services, caller = services_of(request), caller_of(request)
+    check_job_id(job_id)
     with bind_context(job_id=job_id):
         await _entry(request, job_id)
         try:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -27,7 +27,6 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from ragworker.job import Event, EventKind, JobState, JobView
 from ragworker.logs import get_logger
-from ragworker.telemetry import ProcessFigures
 
 logger = get_logger(__name__)
 
@@ -42,9 +41,6 @@ SEND_SECONDS: Final = 30.0
 
 #: The reader of Redis waits this long before it subscribes again.
 RESUBSCRIBE_SECONDS: Final = 0.5
-
-#: Streams open in one process: each holds a connection, and descriptors are finite.
-MAX_STREAMS: Final = 2_000
 
 _EVENT_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
@@ -74,6 +70,8 @@ class EventHub:
         self.source = source
         self._listeners: dict[str, set[asyncio.Event]] = {}
         self._reader: asyncio.Task[None] | None = None
+        #: Set when the server goes down: streams end in order, and clients come back with Last-Event-ID.
+        self.stopping = False
 
     @contextmanager
     def listen(self, job_id: str) -> Iterator[asyncio.Event]:
@@ -91,6 +89,11 @@ class EventHub:
             if not listeners:
                 del self._listeners[job_id]
 
+    def end_streams(self) -> None:
+        """Let every stream end after what it has sent."""
+        self.stopping = True
+        self._wake_all()
+
     async def close(self) -> None:
         """Stop the reader."""
         if self._reader is not None:
@@ -107,10 +110,13 @@ class EventHub:
             except _AWAY as error:
                 logger.warning("events.reader_lost", extra={"fields": {"reason": type(error).__name__}})
             # What was published in the gap woke nobody: everybody looks for himself.
-            for listeners in list(self._listeners.values()):
-                for news in listeners:
-                    news.set()
+            self._wake_all()
             await asyncio.sleep(RESUBSCRIBE_SECONDS)
+
+    def _wake_all(self) -> None:
+        for listeners in self._listeners.values():
+            for news in listeners:
+                news.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +134,12 @@ def resumable_id(header: str | None) -> str | None:
 
 
 def event_stream(
-    hub: EventHub, view: JobView, *, after: str | None, figures: ProcessFigures
+    hub: EventHub, view: JobView, *, after: str | None, count: Callable[[int], None]
 ) -> EventSourceResponse:
-    """The answer that streams a job's events; it counts as open until the client is gone."""
+    """The answer that streams a job's events; `count` is told +1 when it opens and -1 when the client is gone."""
 
     async def counted() -> AsyncIterator[ServerSentEvent]:
-        figures.change("sse_connections_open", 1)
+        count(+1)
         try:
             async with aclosing(messages(hub, view, after=after)) as found:
                 async for message in found:
@@ -141,7 +147,7 @@ def event_stream(
                         json.dumps(message.data), event=message.kind.value, id=message.event_id, sep="\n"
                     )
         finally:
-            figures.change("sse_connections_open", -1)
+            count(-1)
 
     return EventSourceResponse(
         counted(),
@@ -164,16 +170,16 @@ async def messages(hub: EventHub, view: JobView, *, after: str | None) -> AsyncG
                 yield replace(snapshot, kind=EventKind.END)
                 return
             position = snapshot.event_id or "0"
-        async with aclosing(_following(hub.source, view, position, news)) as following:
+        async with aclosing(_following(hub, view, position, news)) as following:
             async for message in following:
                 yield message
 
 
 async def _following(
-    source: EventSource, view: JobView, position: str, news: asyncio.Event
+    hub: EventHub, view: JobView, position: str, news: asyncio.Event
 ) -> AsyncGenerator[Message, None]:
-    heard = False
-    while True:
+    source, heard = hub.source, False
+    while not hub.stopping:
         news.clear()
         try:
             for event in await source.events(view.job_id, after=position):

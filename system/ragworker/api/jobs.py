@@ -12,7 +12,7 @@ from ragworker.api.bodies import job_body
 from ragworker.api.context import Caller
 from ragworker.api.events import event_stream, resumable_id
 from ragworker.api.problems import Problem
-from ragworker.api.services import RETRY_AFTER, Services
+from ragworker.api.services import RETRY_AFTER, Services, check_job_id
 from ragworker.api.submissions import content_key
 from ragworker.api.uploads import read_small_json
 from ragworker.background import BackgroundFullError
@@ -84,6 +84,7 @@ async def submit(request: Request) -> Response:
 @router.get("/{job_id}")
 async def show(request: Request, job_id: str) -> Response:
     """One job with its history."""
+    check_job_id(job_id)
     view = await services_of(request).find(job_id, user_id=caller_of(request).user_id)
     return JSONResponse(job_body(view))
 
@@ -92,6 +93,7 @@ async def show(request: Request, job_id: str) -> Response:
 async def cancel(request: Request, job_id: str) -> Response:
     """Ask for the end of a job (spec D1): 202, or 409 when it has ended already."""
     services, caller = services_of(request), caller_of(request)
+    check_job_id(job_id)
     reason = await _reason(request)
     with bind_context(job_id=job_id):
         view = await services.find(job_id, user_id=caller.user_id)
@@ -116,13 +118,15 @@ async def cancel(request: Request, job_id: str) -> Response:
 async def events(request: Request, job_id: str) -> Response:
     """The job's events as they happen; see `events.py`."""
     services = services_of(request)
+    check_job_id(job_id)
+    services.check_room_for_stream()
     last_event_id = request.headers.get("last-event-id")
     if last_event_id:
         services.figures.count("sse_reconnect_count")
     with bind_context(job_id=job_id):
         view = await services.find(job_id, user_id=caller_of(request).user_id)
         hub = services.background_events if view.mode == "background" else services.queue_events
-        return event_stream(hub, view, after=resumable_id(last_event_id), figures=services.figures)
+        return event_stream(hub, view, after=resumable_id(last_event_id), count=services.count_stream)
 
 
 def _idempotency_key(request: Request) -> str | None:

@@ -9,8 +9,10 @@ from contextlib import suppress
 from typing import Final
 
 import uvicorn
+from sse_starlette.sse import AppStatus
 
 from ragworker.api.app import create_app
+from ragworker.api.services import Services
 from ragworker.logs import get_logger
 from ragworker.settings import FlagSource, Settings, SettingsError
 
@@ -31,8 +33,9 @@ def serve(settings: Settings, *, flag: FlagSource) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. SettingsError when the address cannot be had."""
     listener = _listen(settings.api_host, settings.api_port)
     host, port = listener.getsockname()[:2]
+    app = create_app(settings, flag=flag)
     config = uvicorn.Config(
-        create_app(settings, flag=flag),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -44,17 +47,24 @@ def serve(settings: Settings, *, flag: FlagSource) -> int:
     # status 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    _Server(config, host=host, port=port).run(sockets=[listener])
+    # Its own way of ending streams cuts them in the middle of the chunked body; ours finishes it.
+    AppStatus.enable_automatic_graceful_drain = False
+    _Server(config, services=app.state.services, host=host, port=port).run(sockets=[listener])
     logger.info("api.stopped")
     return 0
 
 
 class _Server(uvicorn.Server):
-    """Says `api.ready` once it accepts connections: whoever asked for port 0 reads the real one there."""
+    """Says `api.ready` with the real port once it accepts connections; ends event streams before it waits for them."""
 
-    def __init__(self, config: uvicorn.Config, *, host: str, port: int) -> None:
+    def __init__(self, config: uvicorn.Config, *, services: Services, host: str, port: int) -> None:
         super().__init__(config)
+        self._services = services
         self._fields = {"host": host, "port": port}
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._services.end_streams()
+        await super().shutdown(sockets=sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)

@@ -8,6 +8,7 @@ a bound.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -33,6 +34,12 @@ T = TypeVar("T")
 
 #: How long a request waits for Redis or SQL before it goes on without (spec A2, H6).
 PART_SECONDS: Final = 1.0
+
+#: Event streams open in one process: each holds a connection, and descriptors are finite.
+MAX_STREAMS: Final = 2_000
+
+#: What a job's id looks like; anything else is unknown without asking anybody.
+_JOB_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,80}")
 
 #: What a caller is told to wait when a part is away.
 RETRY_AFTER: Final = {"Retry-After": "2"}
@@ -73,10 +80,16 @@ class Services:
         self.background_events = EventHub(self.background)
         #: Whether Redis ever answered: only then can a job be there that we cannot see now.
         self.redis_seen = False
+        self._streams = 0
 
     async def start(self) -> None:
         """Start the background runner; Redis and SQL are opened at first use."""
         await self.background.start()
+
+    def end_streams(self) -> None:
+        """Let the open event streams end in order; the server is going down."""
+        self.queue_events.end_streams()
+        self.background_events.end_streams()
 
     async def close(self) -> None:
         """Stop what runs, close what is open."""
@@ -85,6 +98,17 @@ class Services:
         await self.background.close()
         await self._redis.aclose()
         await asyncio.to_thread(self.store.close)
+
+    def check_room_for_stream(self) -> None:
+        """Problem 503 when this process has as many event streams open as it may."""
+        if self._streams >= MAX_STREAMS:
+            detail = f"{MAX_STREAMS} event streams are open in this process; try again, or ask GET /rag/jobs/{{id}}"
+            raise Problem("unavailable", detail, headers=RETRY_AFTER)
+
+    def count_stream(self, change: int) -> None:
+        """Note that an event stream opened (+1) or ended (-1)."""
+        self._streams += change
+        self.figures.change("sse_connections_open", change)
 
     def read_flag(self) -> bool:
         """USE_DURABLE_WORKER as it stands now (spec A1); an unreadable text is false, and said once."""
@@ -192,6 +216,12 @@ class Services:
             correlation_id="",
             user_id=row.user_id,
         )
+
+
+def check_job_id(job_id: str) -> None:
+    """Problem 404 when no job can have this id: it goes no further, into no log line and no database."""
+    if not _JOB_ID.fullmatch(job_id):
+        raise job_not_found(job_id)
 
 
 def job_not_found(job_id: str) -> Problem:

@@ -59,3 +59,16 @@ def test_failure_inside_a_request_is_a_problem_and_one_line(
         (line,) = api.lines(message="http.request.failed")
     assert (line["request_id"], line["error"]) == ("req-" + "b" * 16, "ValueError")
     assert "Traceback" in line["traceback"]
+
+
+def test_stopping_ends_open_streams(redis_server: RedisServer, tmp_path: Path) -> None:
+    """SIGTERM closes the streams that are open and ends the process with status 0, within seconds."""
+    with running_api(tmp_path, redis_url=redis_server.url) as api:
+        job_id = api.submit("a text that is watched to the end of the server").json()["job_id"]
+        with api.client.stream("GET", f"/rag/jobs/{job_id}/events") as answer:
+            lines = answer.iter_lines()
+            assert any(line.startswith("data: ") for line in lines)
+            api.process.terminate()
+            assert "event: end" not in list(lines), "the stream ends, the job does not"
+        assert api.process.wait(timeout=8) == 0
+        assert all(line["level"] == "INFO" for line in api.lines())

@@ -6,30 +6,45 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from api_process import Api, RedisServer
 
+from ragworker.cli import main
 from ragworker.errors import ErrorCode
 from ragworker.job import JobError, OutcomeKind
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
 
 
 @pytest.fixture
-def run(redis_server: RedisServer, api: Api) -> Run:
-    """Run `ragworker` on the queue of the API under test."""
+def run(
+    redis_server: RedisServer, api: Api, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Run:
+    """Run `ragworker` in this process on the queue of the API under test: a process each would take minutes."""
 
-    def call(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        settings = {
-            "REDIS_URL": redis_server.url,
-            "RAG_QUEUE": api.queue_name,
-            "PATH": "/usr/bin:/bin",
-            **environ,
-        }
-        command = [sys.executable, "-m", "ragworker", *arguments]
-        return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=30, check=False)
+    def call(*arguments: str, **environ: str) -> Done:
+        settings = {"REDIS_URL": redis_server.url, "RAG_QUEUE": api.queue_name, **environ}
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        capfd.readouterr()
+        try:
+            status = main(arguments)
+        except SystemExit as end:
+            status = int(str(end.code))
+        return Done(status, *capfd.readouterr())
 
     return call
 
@@ -65,9 +80,11 @@ def test_bad_input_is_one_line_and_status_4(
     assert says in done.stderr
 
 
-def test_taken_port_is_one_line_and_status_4(run: Run, api: Api) -> None:
-    """An address that is taken is said in one line, with what to do."""
-    done = run("api", RAG_API_PORT=str(api.client.base_url.port))
+def test_taken_port_is_one_line_and_status_4(api: Api) -> None:
+    """An address that is taken is said in one line, with what to do; the module runs like the command."""
+    environ = {"RAG_API_PORT": str(api.client.base_url.port), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-m", "ragworker", "api"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 4
     assert len(done.stderr.splitlines()) == 1
     assert "RAG_API_PORT=0" in done.stderr

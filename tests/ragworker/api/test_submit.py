@@ -150,6 +150,10 @@ def test_unknown_job_is_404_on_every_verb(api: Api) -> None:
     """A job that is not there is a 404 problem for show, cancel, events and the dead-letter verbs."""
     for method, path in [
         ("GET", "/rag/jobs/job-none"),
+        ("GET", "/rag/jobs/%00"),
+        ("GET", "/rag/jobs/" + "x" * 5000),
+        ("GET", "/rag/jobs/%0a/events"),
+        ("DELETE", "/rag/dlq/*"),
         ("POST", "/rag/jobs/job-none/cancel"),
         ("GET", "/rag/jobs/job-none/events"),
         ("GET", "/rag/dlq/job-none"),
