@@ -227,6 +227,7 @@ def test_the_print_has_everything_unfolded(
             assert (
                 text.count(claim.digest[:24]) >= 2
             )  # in the claim and in the appendix, both folded on screen
+    assert ("nneeded" if lang == "en" else "추가표본") in text  # a heading that scripts made sortable
     assert ("Howthescoreismade" in text) is (lang == "en")
     assert ("점수산정방식" in text) is (lang == "ko")
 
