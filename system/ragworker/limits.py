@@ -101,6 +101,10 @@ class RedisLimiter:
             member, asked = secrets.token_hex(8), time.monotonic()
             try:
                 wait = await self._reserve(member, tokens) / 1000
+            except asyncio.CancelledError:
+                # The answer was not heard, but the slot may be taken.
+                self._return_slot(member, tokens)
+                raise
             except (redis.RedisError, OSError) as error:
                 if time.monotonic() - answered > CLOSED_SECONDS:
                     raise JobFailedError(
@@ -133,11 +137,14 @@ class RedisLimiter:
             # Counted from the answer, so never early; the script ran after `asked`, so late is seen for sure.
             await asyncio.sleep(wait)
         except asyncio.CancelledError:
-            task = asyncio.create_task(self._give_back(member, tokens))
-            self._returns.add(task)
-            task.add_done_callback(self._returns.discard)
+            self._return_slot(member, tokens)
             raise
         return time.monotonic() - (asked + wait) <= SLACK_SECONDS / 2
+
+    def _return_slot(self, member: str, tokens: int) -> None:
+        task = asyncio.create_task(self._give_back(member, tokens))
+        self._returns.add(task)
+        task.add_done_callback(self._returns.discard)
 
     async def _give_back(self, member: str, tokens: int) -> None:
         try:

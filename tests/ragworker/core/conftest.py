@@ -69,5 +69,5 @@ def own_redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 @pytest.fixture
 def queue(client: redis.asyncio.Redis) -> Queue:
     """A fresh queue with a short lease."""
-    settings = QueueSettings(lease_seconds=0.3, max_deliveries=3, history_seconds=60)
+    settings = QueueSettings(lease_seconds=0.25, max_deliveries=3, history_seconds=60)
     return Queue(client, name=f"test-{secrets.token_hex(6)}", settings=settings)

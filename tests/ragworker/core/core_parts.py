@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import shutil
 import socket
+import sqlite3
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +25,7 @@ import redis
 import redis.asyncio
 
 from ragworker.job import NewJob, Priority
+from ragworker.settings import Settings
 
 #: A server starts in about 50 ms; a busy machine takes longer.
 START_SECONDS = 10.0
@@ -130,3 +136,125 @@ async def wait_until(
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds} s: {what or condition}")
         await asyncio.sleep(0.01)
+
+
+#: What `ragworker worker` does, without the command line.
+WORKER_PROGRAM = """
+import os, sys
+from ragworker.logs import configure_logging
+from ragworker.settings import Settings
+from ragworker.worker import main
+
+settings = Settings.load(os.environ)
+configure_logging(settings, service="ragworker-worker")
+sys.exit(main(settings))
+"""
+
+
+class EmbeddingServer:
+    """A tiny OpenAI-compatible API on a thread: what it answers is a function that the test may replace.
+
+    `answer(inputs)` returns (status, headers, body as an object); `requests` keeps what came, with its moment.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[float, list[str]]] = []
+        self.answer: Callable[[list[str]], tuple[int, dict[str, str], object]] = self.vectors
+        self.delay_seconds = 0.0
+        self.in_flight = self.most_in_flight = 0
+        self._lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one packet: else the delayed ACK adds 40 ms
+
+            def do_POST(self) -> None:
+                inputs = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
+                with outer._lock:
+                    outer.requests.append((time.monotonic(), inputs))
+                    outer.in_flight += 1
+                    outer.most_in_flight = max(outer.most_in_flight, outer.in_flight)
+                time.sleep(outer.delay_seconds)
+                status, headers, body = outer.answer(inputs)
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
+                with outer._lock:
+                    outer.in_flight -= 1
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                with suppress(OSError):
+                    self.wfile.write(data)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    @staticmethod
+    def vectors(inputs: list[str]) -> tuple[int, dict[str, str], object]:
+        data = [{"index": i, "embedding": [float(len(text)), 0.5, -1.0]} for i, text in enumerate(inputs)]
+        return 200, {}, {"data": data}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@dataclass
+class Lane:
+    """Everything that one worker test needs: settings, a queue to submit to, a database, an embedding API."""
+
+    environ: dict[str, str]
+    settings: Settings
+    embedding: EmbeddingServer
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start_worker(self, **environ: str) -> subprocess.Popen[bytes]:
+        """A worker process with its own log file in the temp folder's parent."""
+        log = self.settings.temp_dir.parent / f"worker-{len(self.processes)}.log"
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-c", WORKER_PROGRAM],
+                env={**os.environ, **self.environ, **environ},
+                stderr=stderr,
+            )
+        self.processes.append(process)
+        return process
+
+    def log_lines(self) -> list[dict[str, object]]:
+        """What all workers said, in the order of their start."""
+        logs = sorted(self.settings.temp_dir.parent.glob("worker-*.log"))
+        return [json.loads(line) for log in logs for line in log.read_text("utf-8").splitlines()]
+
+    def rows(self, query: str) -> list[tuple[object, ...]]:
+        """The rows of a query to the worker's database."""
+        path = self.settings.database_url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path, timeout=10)) as connection:
+            return list(connection.execute(query))
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait(10)
+
+
+def make_lane(folder: Path, redis_url: str, embedding: EmbeddingServer, **environ: str) -> Lane:
+    """A lane of its own: queue name, database file, temp folder."""
+    values = {
+        "REDIS_URL": redis_url,
+        "RAG_QUEUE": f"lane-{secrets.token_hex(6)}",
+        "DATABASE_URL": f"sqlite:///{folder / 'rag.db'}",
+        "RAG_TEMP_DIR": str(folder / "tmp"),
+        "RAG_EMBEDDING_URL": embedding.url,
+        "RAG_LEASE_SECONDS": "0.6",
+        "RAG_RETRY_BASE_SECONDS": "0.01",
+        **environ,
+    }
+    return Lane(values, Settings.load(values), embedding)

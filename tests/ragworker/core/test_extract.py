@@ -1,0 +1,232 @@
+"""Documents become words by the public rule, private files leave nothing behind."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import stat
+import subprocess
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup, NavigableString
+from bs4.element import PreformattedString
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from ragworker.errors import ErrorCode, JobFailedError
+from ragworker.extract import html_words, media_type_of, read_words, split_words, write_words
+from ragworker.tempfiles import PrivateFiles
+
+
+def words_of(tmp_path: Path, content: bytes, media_type: str) -> list[str]:
+    path, stored = tmp_path / "document", io.BytesIO()
+    path.write_bytes(content)
+    count = write_words(path, media_type, stored)
+    words = list(read_words(stored))
+    assert len(words) == count
+    return words
+
+
+def soup_words(html: str) -> list[str]:
+    """The same rule through another library."""
+    found: list[str] = []
+    for node in BeautifulSoup(html, "html.parser").descendants:
+        is_text = isinstance(node, NavigableString) and not isinstance(node, PreformattedString)
+        if is_text and node.parent is not None and node.parent.name not in ("script", "style"):
+            found += str(node).split()
+    return found
+
+
+@given(st.text(), st.integers(1, 10))
+def test_text_in_pieces_has_the_same_words(text: str, size: int) -> None:
+    """Splitting a text that comes in pieces gives what splitting it whole gives."""
+    assert list(split_words(text[i : i + size] for i in range(0, len(text), size))) == text.split()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("한국어 문서 ok".encode(), ["한국어", "문서", "ok"]),
+        (b"\xef\xbb\xbfwith mark", ["with", "mark"]),
+        ("de\u0301ja vu".encode("utf-16"), ["de\u0301ja", "vu"]),
+        ("한국어 문서".encode("cp949"), ["한국어", "문서"]),
+        (b"caf\xe9 \xff\xfe\xfd end", ["caf\xe9", "\xff\xfe\xfd", "end"]),
+        (b"nul\0inside", ["nul\ufffdinside"]),
+    ],
+)
+def test_encodings_are_tried_in_the_published_order(tmp_path: Path, content: bytes, words: list[str]) -> None:
+    """UTF-8, UTF-16 with its mark, cp949, latin-1."""
+    assert words_of(tmp_path, content, "text/plain") == words
+
+
+def test_html_is_its_text_nodes(tmp_path: Path) -> None:
+    """Tags and comments end a word; script, style, comments and the doctype are not text."""
+    html = b"""<!DOCTYPE html><title>One&nbsp;two</title><style>no{}</style><script>if (a<b) no()</script>
+    <p>th<b>ree</b> four<!-- no -->five &amp; &lt;six&gt;</p><script src=x /> seven"""
+    assert words_of(tmp_path, html, "text/html") == [
+        "One",
+        "two",
+        "th",
+        "ree",
+        "four",
+        "five",
+        "&",
+        "<six>",
+        "seven",
+    ]
+
+
+def test_markdown_is_read_as_the_html_that_it_makes(tmp_path: Path) -> None:
+    """Links, tables and inline HTML count by what a reader would see."""
+    text = b"# Head\n\n[link](http://no) *two*\n\n| a | b |\n|---|---|\n| c | d |\n\n<i>raw</i>\n"
+    assert words_of(tmp_path, text, "text/markdown") == ["Head", "link", "two", "a", "b", "c", "d", "raw"]
+
+
+def test_words_of_real_descriptions_equal_those_of_another_parser() -> None:
+    """On the descriptions of installed distributions our stream parser and BeautifulSoup agree."""
+    compared = 0
+    for distribution in distributions():
+        text = str(distribution.metadata.get_payload() or "")
+        if not text.strip() or compared > 12:
+            continue
+        html = MarkdownIt("commonmark").enable("table").render(text)
+        assert list(html_words(html[i : i + 1000] for i in range(0, len(html), 1000))) == soup_words(html)
+        compared += 1
+    assert compared > 10
+
+
+@given(st.text(alphabet="<>/!-[]abp &;\"'= \n", max_size=60))
+def test_any_markup_is_survived(html: str) -> None:
+    """Whatever comes, the parser gives words or the one documented failure."""
+    try:
+        words = list(html_words([html]))
+    except JobFailedError as failure:
+        assert failure.code is ErrorCode.DOCUMENT_UNREADABLE  # noqa: PT017  both ends are fine
+    else:
+        assert all(word == "".join(word.split()) for word in words)
+
+
+def small_pdf(text: str) -> bytes:
+    stream = f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET".encode()
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 200] /Contents 4 0 R "
+        b"/Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
+    ]
+    out, offsets = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, start=1):
+        offsets.append(len(out))
+        out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    return (
+        out
+        + b"xref\n0 5\n0000000000 65535 f \n%strailer << /Size 5 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF"
+        % (
+            table,
+            len(out),
+        )
+    )
+
+
+def test_pdf_is_read_page_by_page(tmp_path: Path) -> None:
+    """The words of a PDF are those of its pages."""
+    assert words_of(tmp_path, small_pdf("Hello portable world"), "application/pdf") == [
+        "Hello",
+        "portable",
+        "world",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type", "code"),
+    [
+        (b"", "text/plain", ErrorCode.VALIDATION_ERROR),
+        (b" \n\t ", "text/plain", ErrorCode.VALIDATION_ERROR),
+        (b"<p> </p><script>x</script>", "text/html", ErrorCode.VALIDATION_ERROR),
+        (b"not a pdf", "application/pdf", ErrorCode.DOCUMENT_UNREADABLE),
+        (small_pdf("x")[:200], "application/pdf", ErrorCode.DOCUMENT_UNREADABLE),
+        (b"x", "image/png", ErrorCode.UNSUPPORTED_MEDIA_TYPE),
+    ],
+)
+def test_unusable_document_has_its_code(
+    tmp_path: Path, content: bytes, media_type: str, code: ErrorCode
+) -> None:
+    """Empty, broken and foreign documents fail for good, each by its own code."""
+    with pytest.raises(JobFailedError) as caught:
+        words_of(tmp_path, content, media_type)
+    assert caught.value.code is code
+
+
+def test_abandoned_reading_stops(tmp_path: Path) -> None:
+    """A reader that nobody waits for ends itself within a few thousand words."""
+    path, stored = tmp_path / "document", io.BytesIO()
+    path.write_bytes(b"w " * 100_000)
+    with pytest.raises(InterruptedError):
+        write_words(path, "text/plain", stored, stopped=lambda: True)
+    assert stored.tell() < 20_000
+
+
+def test_media_type_comes_from_the_name_first() -> None:
+    """A known ending decides; else what was declared, if it is supported."""
+    assert media_type_of("a.MD", "text/plain") == "text/markdown"
+    assert media_type_of("a", "text/HTML; charset=utf-8") == "text/html"
+    assert media_type_of("a.png", "image/png") is None
+
+
+def test_private_file_is_private_and_wiped(tmp_path: Path) -> None:
+    """The file is 0600 in a 0700 folder, named by its owner; afterwards it is gone and its bytes are random."""
+    files = PrivateFiles(tmp_path / "private", owner="w1")
+    with files.hold(b"secret text" * 1000) as path, path.open("rb") as still_open:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert path.name.startswith("w1.")
+        assert PrivateFiles(tmp_path / "private", owner="w2").sweep() == 0
+        kept = os.dup(still_open.fileno())
+    assert list((tmp_path / "private").iterdir()) == []
+    with os.fdopen(kept, "rb") as leftover:
+        leftover.seek(0)
+        assert b"secret" not in leftover.read()
+
+
+def test_files_of_a_killed_process_are_swept(tmp_path: Path) -> None:
+    """kill -9 leaves the file; the next sweep wipes it; while its owner lives it is left alone."""
+    program = """
+import sys, time
+from pathlib import Path
+from ragworker.tempfiles import PrivateFiles
+with PrivateFiles(Path(sys.argv[1]), owner="w1").hold(b"text") as path:
+    print(path, flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        path = Path(owner.stdout.readline().decode().strip())
+        files = PrivateFiles(tmp_path, owner="w2")
+        assert (files.sweep(), path.exists()) == (0, True)
+        owner.kill()
+        owner.wait(10)
+    assert path.exists()
+    assert (files.sweep(), path.exists()) == (1, False)
+
+
+def test_file_caught_before_its_lock_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep that catches a new file in the instant before it is locked costs its owner nothing but a second try."""
+    real, caught = fcntl.flock, []
+
+    def flock_after_a_sweep(file: object, operation: int) -> None:
+        if not caught:
+            caught.append(next(tmp_path.glob("w1.*")))
+            caught[0].unlink()
+        real(file, operation)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fcntl, "flock", flock_after_a_sweep)
+    with PrivateFiles(tmp_path, owner="w1").hold(b"text") as path:
+        assert path != caught[0]
+        assert path.read_bytes() == b"text"
