@@ -106,7 +106,9 @@ class DocumentUser(FastHttpUser):
         self.moments = GENERATOR.arrivals(self.number)
         self.next_moment = next(self.moments, None)
         token = os.environ.get(plans.TOKEN_VARIABLE, "")
-        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        # A connection for each request, as many clients have it: one that is kept may be closed by the server's idle
+        # timeout in the very moment of its next use, and that would count as a failure of the service.
+        self.headers = {"Connection": "close", **({"Authorization": f"Bearer {token}"} if token else {})}
 
     def wait_time(self) -> float:
         """Seconds until the next arrival is due."""

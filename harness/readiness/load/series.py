@@ -41,6 +41,9 @@ GAUGES: tuple[tuple[str, str, str], ...] = (
 )
 """Curve, unit, metric."""
 
+MACHINE = "machine CPU"
+"""All cores and all processes: tells a slow system from a machine that others kept busy."""
+
 Point = tuple[float, float]
 
 
@@ -84,15 +87,22 @@ class SeriesRecorder:
         if self._thread.is_alive():
             self._thread.join(timeout=2 * SCRAPE_SECONDS + 1)
 
+    def mean(self, name: str) -> float | None:
+        """The mean of one curve so far; None without a point."""
+        values = [value for one in self.series() if one.name == name for _, value in one.points]
+        return sum(values) / len(values) if values else None
+
     def series(self) -> list[Series]:
         """The curves so far, gauges first."""
         return [Series(name, unit, tuple(points)) for (name, unit), points in list(self._points.items())]
 
     def _run(self) -> None:
+        psutil.cpu_percent()  # the first call only begins to measure
         with httpx.Client(timeout=SCRAPE_SECONDS) as client:
             while not self._done.is_set():
                 self._sample_metrics(client)
                 self._sample_memory()
+                self._add(MACHINE, "%", psutil.cpu_percent())
                 self._done.wait(SAMPLE_SECONDS)
 
     def _sample_metrics(self, client: httpx.Client) -> None:

@@ -132,7 +132,14 @@ def test_the_raw_log_and_the_curves_are_kept(tmp_path: Path) -> None:
     assert sum(json.loads(line)["kind"] == "request" for line in lines) == ran.service.requests
     series = json.loads((tmp_path / "evidence" / "raw" / "series.json").read_text())["series"]
     by_name = {one["name"]: one["points"] for one in series}
-    assert {"queue depth", "active jobs", "worker 1 memory", "worker 2 memory", "arrivals"} <= set(by_name)
+    assert {
+        "queue depth",
+        "active jobs",
+        "worker 1 memory",
+        "worker 2 memory",
+        "machine CPU",
+        "arrivals",
+    } <= set(by_name)
     assert {value for _, value in by_name["queue depth"]} == {3.0}
     assert ran.told[-1].startswith("load: 20 jobs, 0 not done")
 
