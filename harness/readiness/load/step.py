@@ -201,7 +201,7 @@ def _write_evidence(
     log: Path,
     recorder: SeriesRecorder,
 ) -> None:
-    seen = {"machine_cpu_percent_mean": recorder.mean(MACHINE), "scrapes_missed": recorder.missed}
+    seen = {"machine_cpu_percent_mean": _rounded(recorder.mean(MACHINE)), "scrapes_missed": recorder.missed}
     facts = {**_facts(plan, result), **seen, "workers": workers}
     packed = _pack(log)
     for claim in LOAD_CLAIMS:
@@ -285,6 +285,10 @@ def _facts(plan: LoadPlan, result: LoadResult) -> dict[str, object]:
         },
         "worker_failures": result.worker_failures,
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
 
 
 def _first(figures: LoadFigures) -> str:
