@@ -27,16 +27,22 @@ from readiness.targets.base import Effect, JobStatus, Lane, Submission, Worker
 WORKERS = 2
 DEFAULT_KILLS = 20
 MIN_DOCUMENTS = 120  # above the 100 that the claim needs, also when kills go faster than planned
-SUBMIT_EVERY_SECONDS = 0.1  # about what two workers manage, so that there is always work in flight
-PAUSE_SECONDS = (0.05, 0.5)  # between a kill and the next choice of a victim
+SUBMIT_EVERY_SECONDS = 0.08
+BACKLOG = 16  # jobs that may wait: always work in flight, and a short drain at the end, on any machine
+ALIVE_SECONDS = (0.0, 0.8)  # how long work goes on before the next kill: also long enough to finish some
 BUSY_SECONDS = 15.0  # a fresh worker is ready within about two seconds, also on a crowded machine
 DRAIN_SECONDS = 30.0
-LARGEST_BYTES = 20_000  # so that one document takes a fraction of a second
-LATENCY_MS = 80
+LARGEST_BYTES = 12_000  # so that one document takes a fraction of a second
+LATENCY_MS = 30
 FAULT = "worker killed with SIGKILL"
 # A short lease makes twenty recoveries fit into the check; small batches and a slow embedding API keep each job
-# in flight for some hundred milliseconds.
-SETTINGS = {"RAG_LEASE_SECONDS": 1, "RAG_EMBEDDING_BATCH_SIZE": 4, "RAG_EMBEDDING_RATE_LIMIT": 100_000}
+# in flight for some hundred milliseconds. That a job must not kill workers for ever is not examined here.
+SETTINGS = {
+    "RAG_LEASE_SECONDS": 1,
+    "RAG_EMBEDDING_BATCH_SIZE": 4,
+    "RAG_EMBEDDING_RATE_LIMIT": 100_000,
+    "RAG_MAX_DELIVERIES": 1000,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Kill:
     held: tuple[str, ...]
 
 
+@pytest.mark.early
 @pytest.mark.claim("A5.kill", "A5.once", "H7.recovery")
 def test_killed_worker_loses_no_document(
     lane: LaneFactory, documents: Corpus, evidence: ClaimEvidence, plan: Mapping[str, Any], seed: int
@@ -64,14 +71,16 @@ def test_killed_worker_loses_no_document(
     with (
         redis.Redis.from_url(killed_lane.redis_url, decode_responses=True, socket_timeout=5) as client,
         ThreadPoolExecutor(WORKERS) as starters,
-        submitting(killed_lane, small, answers, seed=seed) as submitted_enough,
+        submitting(killed_lane, small, answers, seed=seed) as stream,
     ):
         kills = kill_busy_workers(killed_lane, client, starters, draw, count=kills_wanted)
-        wait_until(submitted_enough, seconds=DRAIN_SECONDS, what=f"{MIN_DOCUMENTS} submissions")
+        wait_until(stream.enough, seconds=DRAIN_SECONDS, what=f"{MIN_DOCUMENTS} submissions")
+        stream.end()
+        # Still inside: the kernel ends the replacements together with the threads that started them.
+        acknowledged = [one.job_id for one in answers if one.accepted]
+        statuses = ends_of(killed_lane, acknowledged, seconds=DRAIN_SECONDS)
 
     # Then what was acknowledged is done, with exactly one row in the commit log, soon after each kill.
-    acknowledged = [one.job_id for one in answers if one.accepted]
-    statuses = ends_of(killed_lane, acknowledged, seconds=DRAIN_SECONDS)
     effects = killed_lane.effects()
     record(evidence, kills, answers, statuses, effects)
 
@@ -87,12 +96,16 @@ def kill_busy_workers(
 ) -> list[Kill]:
     """Kill ``count`` workers that hold jobs, each at a random moment, and start a replacement for each."""
     kills: list[Kill] = []
+    ready = list(lane.workers)
     starting: list[Future[Worker]] = []
     for _ in range(count):
-        time.sleep(draw.uniform(*PAUSE_SECONDS))  # the random moment itself: nothing is waited for
-        victims = wait_until(
-            lambda: busy_workers(lane, client), seconds=BUSY_SECONDS, what="a worker that holds a job"
-        )
+
+        def busy() -> dict[str, Worker]:
+            return busy_workers(lane, client, [*ready, *started(starting)])
+
+        wait_until(busy, seconds=BUSY_SECONDS, what="a worker that holds a job")
+        time.sleep(draw.uniform(*ALIVE_SECONDS))  # the random moment itself: nothing is waited for
+        victims = wait_until(busy, seconds=BUSY_SECONDS, what="a worker that holds a job")
         worker_id, victim = draw.choice(sorted(victims.items()))
         victim.kill()
         at_ms = time.time_ns() // 1_000_000
@@ -105,9 +118,14 @@ def kill_busy_workers(
     return kills
 
 
-def busy_workers(lane: Lane, client: redis.Redis) -> dict[str, Worker]:
-    """Living workers that hold a job, by their id in Redis."""
-    by_pid = {str(worker.pid): worker for worker in lane.workers if worker.alive}
+def started(starting: Sequence[Future[Worker]]) -> list[Worker]:
+    """The replacements that are up: who is still starting is no victim, or its start would seem to fail."""
+    return [future.result() for future in starting if future.done()]
+
+
+def busy_workers(lane: Lane, client: redis.Redis, workers: Sequence[Worker]) -> dict[str, Worker]:
+    """Those of ``workers`` that live and hold a job, by their id in Redis."""
+    by_pid = {str(worker.pid): worker for worker in workers if worker.alive}
     found: dict[str, Worker] = {}
     for key in client.scan_iter(f"{prefix(lane)}claimed:*"):
         worker_id = str(key).rpartition("claimed:")[2]
@@ -122,27 +140,44 @@ def prefix(lane: Lane) -> str:
     return f"{{rag:{lane.queue}}}:"
 
 
+class Stream(threading.Thread):
+    """Submits documents in turn, each as work of its own, until it is ended."""
+
+    def __init__(
+        self, lane: Lane, documents: Sequence[Document], answers: list[Submission], *, seed: int
+    ) -> None:
+        super().__init__(name="submissions")
+        self._lane, self._documents, self._answers, self._seed = lane, documents, answers, seed
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(SUBMIT_EVERY_SECONDS):
+            if self._lane.depth() <= BACKLOG:
+                number = len(self._answers)
+                document = self._documents[number % len(self._documents)]
+                self._answers.append(self._lane.enqueue(document, key=f"kill-{self._seed}-{number}"))
+
+    def enough(self) -> bool:
+        """Enough for the claim, or nothing more will come."""
+        return len(self._answers) >= MIN_DOCUMENTS or not self.is_alive()
+
+    def end(self) -> None:
+        """Stop submitting and wait for the last answer."""
+        self._ended.set()
+        self.join(timeout=DRAIN_SECONDS)
+
+
 @contextmanager
 def submitting(
     lane: Lane, documents: Sequence[Document], answers: list[Submission], *, seed: int
-) -> Iterator[Any]:
-    """Submit documents in turn, each as work of its own, until the block ends; yields "enough are
-    submitted".
-    """
-    stop = threading.Event()
-
-    def submit_on() -> None:
-        while not stop.wait(SUBMIT_EVERY_SECONDS):
-            number = len(answers)
-            answers.append(lane.enqueue(documents[number % len(documents)], key=f"kill-{seed}-{number}"))
-
-    stream = threading.Thread(target=submit_on)
+) -> Iterator[Stream]:
+    """A running stream of submissions; ended with the block, however it ends."""
+    stream = Stream(lane, documents, answers, seed=seed)
     stream.start()
     try:
-        yield lambda: len(answers) >= MIN_DOCUMENTS or not stream.is_alive()
+        yield stream
     finally:
-        stop.set()
-        stream.join(timeout=DRAIN_SECONDS)
+        stream.end()
 
 
 def record(
@@ -180,6 +215,15 @@ def record(
         submitted=len(answers),
         refused=sum(1 for one in answers if not one.accepted),
         redelivered=sum(1 for status in statuses.values() if status is not None and status.deliveries > 1),
+        most_deliveries=max(
+            (status.deliveries for status in statuses.values() if status is not None), default=0
+        ),
+        kill_seconds=(kills[-1].at_ms - kills[0].at_ms) / 1000 if kills else 0,
+        submitted_before_last_kill=sum(
+            1
+            for status in statuses.values()
+            if status is not None and kills and status.created_ms < kills[-1].at_ms
+        ),
         settings=SETTINGS,
         kills_log=[{"at_ms": kill.at_ms, "worker": kill.worker, "held": list(kill.held)} for kill in kills],
     )

@@ -77,4 +77,4 @@ def declared_table() -> list[float]:
         timeout=TABLE_SECONDS,
         check=True,
     )
-    return [float(row["delay_seconds"]) for row in json.loads(answer.stdout)["retries"]]
+    return [float(delay) for delay in json.loads(answer.stdout)["delays_seconds"]]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from readiness.checking.history import Request, attempts_on, gaps_between, requests_of
@@ -16,6 +20,14 @@ RETRY_AFTER_SECONDS = 1.0
 FIRST_DELAY_SECONDS = 0.02
 SOON_SECONDS = 0.75
 FINISH_SECONDS = 20.0
+TABLE_SECONDS = 20.0
+# Spec C4: 19 codes, three of them with a given policy; the others have one of the same three.
+CODES = 19
+GIVEN_POLICIES = {
+    "TEMPORARY_FAILURE": "EXPONENTIAL_BACKOFF",
+    "RATE_LIMITED": "DELAYED_RETRY",
+    "VALIDATION_ERROR": "NO_RETRY",
+}
 # Without any text by the chunking rule: nothing to embed, and trying again cannot help.
 HOPELESS = {
     "empty.txt": ("text/plain", b""),
@@ -63,7 +75,16 @@ def test_each_failure_has_its_policy(retry_lane: Lane, evidence: ClaimEvidence, 
     for name, job in refused.items():
         wrong += refusal_is_wrong(name, statuses[job] if job else None)
 
-    n = 2 + len(texts) + len(refused)
+    policies = declared_policies()
+    wrong += [
+        f"{code}: expected the policy {policy}, got {policies.get(code)}"
+        for code, policy in GIVEN_POLICIES.items()
+        if policies.get(code) != policy
+    ]
+    if len(policies) != CODES or not set(policies.values()) <= set(GIVEN_POLICIES.values()):
+        wrong.append(f"expected {CODES} codes with one of three policies each, got {policies}")
+
+    n = 2 + len(texts) + len(refused) + len(GIVEN_POLICIES) + 1
     evidence.cases(n, len(wrong), wrong, "failures and the policy that answered them")
     evidence.facts(
         gaps_seconds={text: gaps_between(found) for text, found in attempts.items()},
@@ -71,6 +92,18 @@ def test_each_failure_has_its_policy(retry_lane: Lane, evidence: ClaimEvidence, 
         refused={name: statuses[job].error_code if job else "at submit" for name, job in refused.items()},
     )
     assert not wrong, wrong[0]
+
+
+def declared_policies() -> dict[str, str]:
+    """Error code -> policy, as the operator's command prints them."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "ragworker", "retry-table", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=TABLE_SECONDS,
+        check=True,
+    )
+    return dict(json.loads(answer.stdout)["policies"])
 
 
 def submit(lane: Lane, name: str, media_type: str, content: bytes) -> str:

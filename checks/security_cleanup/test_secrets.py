@@ -18,6 +18,9 @@ pytestmark = pytest.mark.xdist_group("secured")
 FINISH_SECONDS = 20.0
 LARGEST_BYTES = 64 * 1024 * 1024  # of one file; a log above it would be a finding of its own
 FOLDERS = ("logs", "evidence")
+WITNESS = (
+    "embedding-requests.jsonl"  # the simulator's true log tells lanes apart by the key that it was shown
+)
 
 
 @pytest.mark.claim("SEC.secrets")
@@ -67,7 +70,9 @@ def test_canaries_are_in_no_file_of_the_run(
     answers = [
         client.get(f"/rag/jobs/{jobs[0]}", headers={"Authorization": f"Bearer {token}x"}),
         client.get("/rag/jobs/none", params={"access_token": token}, headers=secured.headers()),
-        client.post("/rag/jobs", json={"text": sentence, "priority": sentence}, headers=secured.headers()),
+        client.post(
+            "/rag/jobs", json={"text": sentence, "priority": "none of ours"}, headers=secured.headers()
+        ),
         client.post("/rag/jobs", content=sentence.encode(), headers=secured.headers()),
         *(client.get(f"/rag/jobs/{job}", headers=secured.headers()) for job in jobs),
         client.get("/rag/dlq", headers=secured.headers()),
@@ -86,10 +91,8 @@ def test_canaries_are_in_no_file_of_the_run(
     assert all(canaries.values()), (
         f"a canary is empty: {[name for name, canary in canaries.items() if not canary]}"
     )
-    evidence.trials(
-        scanned, len({where.partition(" in ")[2] for where in found}), "files and answers", examples=found
-    )
-    evidence.facts(canaries=sorted(canaries), folders=FOLDERS, answers=len(answers))
+    evidence.trials(scanned, len({where.partition(" in ")[2] for where in found}), "files", examples=found)
+    evidence.facts(canaries=sorted(canaries), folders=FOLDERS, left_out=WITNESS, answers=len(answers))
     assert not found, f"expected no canary anywhere, got: {found[0]}"
 
 
@@ -99,8 +102,8 @@ def ended(client: Any, secured: Any, job: str) -> bool:
 
 
 def files(run_dir: Path) -> Iterator[tuple[str, str]]:
-    """Every log and evidence file with its text; the simulator's true log holds digests, not texts."""
+    """Every log and evidence file with its text, except the witness of the API keys itself."""
     for folder in FOLDERS:
         for path in sorted((run_dir / folder).rglob("*")):
-            if path.is_file() and path.stat().st_size <= LARGEST_BYTES:
+            if path.is_file() and path.name != WITNESS and path.stat().st_size <= LARGEST_BYTES:
                 yield str(path.relative_to(run_dir)), path.read_text(encoding="utf-8", errors="replace")

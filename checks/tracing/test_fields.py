@@ -29,7 +29,7 @@ def test_every_log_line_is_json_with_all_fields(ingested: Ingested, evidence: Cl
     lines = ingested.lane.log_lines()
     wrong = [f"{fault}: {str(line)[:160]}" for line in lines if (fault := what_is_wrong(line))]
     services = {str(line.get("service")) for line in lines}
-    evidence.trials(len(lines), len(wrong), "log lines", examples=wrong)
+    evidence.trials(len(lines), len(wrong), "lines", examples=wrong)
     evidence.facts(
         messages=dict(Counter(str(line.get("message")) for line in lines)), services=sorted(services)
     )
