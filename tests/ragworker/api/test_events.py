@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 from api_process import Api, wait_until
 
 from ragworker.api import events as module
-from ragworker.api.events import EventHub, Message, messages, resumable_id
+from ragworker.api.events import RESYNC_SECONDS, EventHub, Message, messages, resumable_id
 from ragworker.job import Event, EventKind, Figures, JobState, JobView, OutcomeKind, Priority
 
 Sent = tuple[str, str, dict[str, object]]
@@ -77,8 +78,10 @@ def test_stream_resumes_exactly_after_the_last_event(api: Api) -> None:
     assert [data.get("done") for _, _, data in rest] == [1, 2, None, None]
     assert rest[0] == seen[2]
     assert api.metric("sse_reconnect_count") == before + 1
+    started = time.monotonic()
     with opened(api, job_id, after=rest[-1][1]) as stream:
-        assert [kind for kind, _, _ in stream] == ["end"], "who has seen the end is told so at once"
+        assert [kind for kind, _, _ in stream] == ["end"]
+    assert time.monotonic() - started < RESYNC_SECONDS / 2, "who has seen the end is told so at once"
 
 
 def test_ended_job_answers_snapshot_and_end(api: Api) -> None:
@@ -228,3 +231,18 @@ def test_end_is_told_when_its_event_has_expired() -> None:
         ("state", "dead", None),
         ("end", "dead", None),
     ]
+
+
+def test_end_is_told_when_a_job_vanishes_while_it_is_watched() -> None:
+    """A job that ends or is purged without an event that can still be read closes its listeners all the same."""
+
+    async def acts(source: Source, view: JobView | None) -> AsyncIterator[None]:
+        # Later than the first look at the source, so that only a later look can find it.
+        asyncio.get_running_loop().call_later(0.05, setattr, source, "view", view)
+        yield
+
+    ended, purged = Source(), Source()
+    found = asyncio.run(all_messages(ended, meanwhile=acts(ended, replace(VIEW, state=JobState.DONE))))
+    assert shown(found) == [("state", "queued"), ("end", "done")]
+    found = asyncio.run(all_messages(purged, meanwhile=acts(purged, None)))
+    assert [message.kind.value for message in found] == ["state", "end"]

@@ -8,7 +8,6 @@ import json
 import logging
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -83,18 +82,17 @@ def test_context_does_not_leak_between_tasks(written: io.StringIO) -> None:
     assert all(line["job_id"] == line["expected"] for line in found)
 
 
-def test_library_lines_and_warnings_are_json_too(written: io.StringIO) -> None:
+def test_library_lines_are_json_too(written: io.StringIO) -> None:
     """What does not come from our loggers, and text with strange characters, is still one JSON line each."""
     with bind_context(request_id="req-1"):
         logging.getLogger("some.library").error("failed %s", "badly")
-        warnings.warn("old way", DeprecationWarning, stacklevel=1)
         get_logger("t").info("name with \u2028 separator \ud800 and surrogate")
         try:
             raise ValueError("two\nlines")
         except ValueError:
             get_logger("t").exception("job.failed")
     found = lines_of(written)
-    assert [line["message"].split(" ")[0] for line in found if line["logger"] != "py.warnings"] == [
+    assert [line["message"].split(" ")[0] for line in found] == [
         "failed",
         "name",
         "job.failed",
@@ -124,11 +122,12 @@ def test_secret_is_redacted(written: io.StringIO, fields: dict[str, str]) -> Non
 
 
 def test_uncaught_exception_of_a_process_is_one_json_line() -> None:
-    """A bad format string and exceptions, in the main thread and another, leave only JSON on stderr."""
+    """A warning, a bad format string and exceptions in two threads leave only JSON on stderr."""
     program = (
-        "import logging, threading; from types import SimpleNamespace as N; from ragworker import logs\n"
+        "import logging, threading, warnings; from types import SimpleNamespace as N; from ragworker import logs\n"
         "logs.configure_logging(N(log_format='json', log_level='INFO'), service='ragworker-worker')\n"
         "logging.getLogger('some.library').error('failed %d', 'badly')\n"
+        "warnings.warn('old way')\n"
         "thread = threading.Thread(target=lambda: 1 / 0); thread.start(); thread.join()\n"
         "raise RuntimeError('the end')\n"
     )
@@ -137,6 +136,7 @@ def test_uncaught_exception_of_a_process_is_one_json_line() -> None:
     )
     found = [json.loads(line) for line in done.stderr.splitlines()]
     assert done.returncode == 1
+    assert "old way" in found.pop(1)["message"]
     assert [line["message"] for line in found] == ["log.line_lost", "thread.crashed", "process.crashed"]
     assert "the end" in found[2]["traceback"]
 
