@@ -39,10 +39,10 @@ KNOWN_SERIES: Final[dict[str, tuple[str, str, str, bool]]] = {
     "arrivals achieved": ("arrivals", "arrivals", BLUE, False),
     "arrivals": ("arrivals", "arrivals", BLUE, False),
     "jobs ended": ("arrivals", "ended", GREEN, False),
-    "API response P50": ("latency", "p50", SKY, False),
+    "API response P50": ("latency", "p50", MUTED, False),
     "API response P95": ("latency", "p95", BLUE, False),
     "API response P99": ("latency", "p99", PURPLE, False),
-    "job duration P50": ("durations", "p50", SKY, False),
+    "job duration P50": ("durations", "p50", MUTED, False),
     "job duration P95": ("durations", "p95", BLUE, False),
     "queue length": ("queue", "queue", ORANGE, False),
     "queue depth": ("queue", "queue", ORANGE, False),
@@ -59,8 +59,6 @@ _WORKER_MEMORY: Final = re.compile(r"worker (\d+) memory")
 PANEL_ORDER: Final = (
     "arrivals", "latency", "durations", "failures", "queue", "active", "dead", "streams", "memory", "tokens"
 )  # fmt: skip
-#: Panels whose lines are left out while they are zero from end to end; the note says so.
-QUIET_PANELS: Final = ("failures", "dead")
 #: The SLA row whose threshold belongs into a panel.
 PANEL_OBJECTIVES: Final[dict[str, str]] = {"latency": "H6", "durations": "H1", "tokens": "H5"}
 #: A threshold further away than this would flatten the line that it judges; it is named under the chart
@@ -139,7 +137,7 @@ def _panels(card: Scorecard, series: Sequence[Series]) -> list[Panel]:
     for panel in (panel for panel in PANEL_ORDER if panel in grouped):
         lines = tuple(grouped[panel])
         guide, note = _panel_guide(card, panel, units[panel], lines)
-        quiet = panel in QUIET_PANELS and not any(y for line in lines for _, y in line.points)
+        quiet = not any(y for line in lines for _, y in line.points)
         panels.append(Panel(phrase(f"chart.{panel}"), _unit(units[panel]), lines, guide, note, quiet))
     return panels + others[:OTHER_PANELS_MAX]
 

@@ -219,7 +219,8 @@ def _draw_panel(axes: Axes, panel: Panel, canvas: Canvas, labels: Labels) -> Non
     highest = max((y for line in panel.lines for _, y in line.points), default=0)
     highest = max(highest, panel.guide.at * 1.1) if panel.guide else highest
     axes.set_ylim(0, (highest or 1) * 1.12)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
+    counts = all(y == int(y) for line in panel.lines for _, y in line.points)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=counts, min_n_ticks=1))
     axes.yaxis.set_major_formatter(FuncFormatter(_tick))
     for line in panel.lines:
         times, values = zip(*line.points, strict=True) if line.points else ((), ())

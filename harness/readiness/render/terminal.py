@@ -23,6 +23,7 @@ from readiness.render.words import VERDICT_WORDS, Lang, in_lang, word
 OPEN_MAX: Final = 14
 #: What one claim may say in the terminal; all of it is in the report.
 _WORDS_MAX: Final = 300
+_DETAIL_MAX: Final = 110
 _BAR: Final = 15
 _BAR_SHORT: Final = 4
 #: From this width on, claim lines have columns; below, they wrap under a short indent.
@@ -177,17 +178,15 @@ class _Printer:
         return one_line(in_lang(claim.needed, self.lang)) if claim.needed else ""
 
     def _words(self, claim: ClaimResult) -> str:
-        lead, _ = split_measured(claim.measured)
+        """What was measured and why it is not enough, with the beginning of the check's own words."""
+        lead = in_lang(split_measured(claim.measured)[0], self.lang) + "." if claim.n else ""
         why = in_lang(sentence(claim.reason), self.lang) if claim.reason else ""
-        detail = claim.reason.detail.partition("\n")[0] if claim.reason else ""
-        why += ":" if detail and not why.endswith(".") else ""
-        said = (
-            [why, detail]
-            if claim.verdict in (Verdict.NOT_RUN, Verdict.INVALID)
-            else [in_lang(lead, self.lang) + ".", why, detail]
+        detail, left_out = clip(
+            one_line(claim.reason.detail.partition("\n")[0]) if claim.reason else "", _DETAIL_MAX
         )
-        shown, left_out = clip(one_line(" ".join(part for part in said if part)), _WORDS_MAX)
-        return shown + (" …" if left_out else "")
+        why += ":" if detail and not why.endswith(".") else ""
+        said = clip(one_line(" ".join(part for part in (lead, why, detail) if part)), _WORDS_MAX)
+        return said[0] + (" …" if left_out or said[1] else "")
 
     def _columns(self, head: Line, words: str, aside: str) -> None:
         """Print head, words and aside on one line when they fit, else the words wrapped, the aside below them."""
