@@ -256,6 +256,7 @@ PHRASES: Final[dict[str, Text]] = {
     "chart.queue": Text("Queue depth", "대기열 길이"),
     "chart.active": Text("In work", "처리 중"),
     "chart.memory": Text("Worker memory", "워커 메모리"),
+    "chart.cpu": Text("Machine CPU", "장비 CPU 사용률"),
     "chart.tokens": Text("Memory token use", "메모리 토큰 사용률"),
     "chart.panel.above": Text(
         "The target of “{panel}”, {target}, lies above its axis.",
@@ -279,6 +280,7 @@ PHRASES: Final[dict[str, Text]] = {
     "series.p99": Text("P99", "P99"),
     "series.queue": Text("waiting", "대기"),
     "series.active": Text("in work", "처리 중"),
+    "series.cpu": Text("CPU", "CPU 사용률"),
     "series.tokens": Text("token use", "토큰 사용률"),
     "chart.durations": Text("Job duration", "작업 처리 시간"),
     "chart.distribution": Text("Distribution of job durations", "작업 처리 시간 분포"),

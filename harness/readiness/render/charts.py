@@ -49,6 +49,7 @@ KNOWN_SERIES: Final[dict[str, tuple[str, str, str, bool]]] = {
     "active jobs": ("active", "active", GREEN, False),
     "open event streams": ("streams", "streams", SKY, False),
     "memory token use": ("tokens", "tokens", ORANGE, False),
+    "machine CPU": ("cpu", "cpu", MUTED, False),
     "failed requests": ("failures", "failed_requests", VERMILLION, False),
     "broken streams": ("failures", "broken_streams", PURPLE, True),
     "dead letters": ("dead", "dead", VERMILLION, False),
@@ -57,7 +58,7 @@ KNOWN_SERIES: Final[dict[str, tuple[str, str, str, bool]]] = {
 _WORKER_MEMORY: Final = re.compile(r"worker (\d+) memory")
 #: Order of the panels from top to bottom.
 PANEL_ORDER: Final = (
-    "arrivals", "latency", "durations", "failures", "queue", "active", "dead", "streams", "memory", "tokens"
+    "arrivals", "latency", "durations", "failures", "queue", "active", "dead", "streams", "memory", "tokens", "cpu"
 )  # fmt: skip
 #: The SLA row whose threshold belongs into a panel.
 PANEL_OBJECTIVES: Final[dict[str, str]] = {"latency": "H6", "durations": "H1", "tokens": "H5"}
@@ -154,7 +155,7 @@ def _place(series: Series) -> tuple[str, Line] | None:
 
 
 def _quiet_note(panels: Sequence[Panel]) -> list[Text]:
-    labels = [line.label for panel in panels for line in panel.lines]
+    labels = [p.title if len(p.lines) == 1 else line.label for p in panels for line in p.lines]
     if not labels:
         return []
     listed = Text(", ".join(label.en for label in labels), ", ".join(label.ko for label in labels))
