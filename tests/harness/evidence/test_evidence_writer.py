@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from readiness.evidence import EvidenceWriter, read_claim, read_claim_file
-from readiness.evidence.records import read_chain
+from readiness.evidence.records import make_record, read_chain
 
 WRITE_MANY = """
 import sys
@@ -101,6 +101,29 @@ def test_moved_dropped_and_doubled_lines_break_the_chain(tmp_path: Path, order: 
         writer.record("A5.kill", "trials", {"n": n, "failures": 0})
     lines = (tmp_path / "evidence" / "A5.kill.jsonl").read_bytes().splitlines(keepends=True)
     assert read_chain("A5.kill", b"".join(lines[index] for index in order)).broken
+
+
+def test_rewritten_record_breaks_the_chain_at_its_successor(tmp_path: Path) -> None:
+    """A record that was rewritten with a good hash of its own no longer fits the record after it."""
+    writer = EvidenceWriter(tmp_path, command="c")
+    for _ in range(3):
+        writer.record("A5.kill", "trials", {"n": 100, "failures": 2})
+    lines = (tmp_path / "evidence" / "A5.kill.jsonl").read_bytes().splitlines(keepends=True)
+    body = json.loads(lines[1])
+    del body["hash"]
+    _, lines[1] = make_record({**body, "data": {"n": 100, "failures": 0}})
+    file = read_chain("A5.kill", b"".join(lines))
+    assert file.broken.startswith("line 3: expected prev ")
+    assert len(file.records) == 2
+
+
+def test_another_spelling_of_a_record_is_refused(tmp_path: Path) -> None:
+    """A line has one spelling: the same values with other spaces or key order are not what was written."""
+    EvidenceWriter(tmp_path, command="c").record("A5.kill", "trials", {"n": 100, "failures": 0})
+    line = (tmp_path / "evidence" / "A5.kill.jsonl").read_bytes()
+    spaced = json.dumps(json.loads(line)).encode() + b"\n"
+    assert spaced != line
+    assert "expected canonical JSON" in read_chain("A5.kill", spaced).broken
 
 
 def test_evidence_of_another_claim_is_refused(tmp_path: Path) -> None:
