@@ -27,7 +27,7 @@ from ragworker.job import EMBEDDING_LATENCY_BUCKETS_MS, JOB_DURATION_BUCKETS_MS
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 #: 300 and 500 ms are the claimed and the required API response times (H6).
-HTTP_DURATION_BUCKETS_MS: Final = (1, 2.5, 5, 10, 25, 50, 100, 200, 300, 500, 1000, 2500, 5000, 10000)
+HTTP_DURATION_BUCKETS_MS: Final = (2.5, 5, 10, 25, 50, 100, 300, 500, 1000, 2500, 5000, 10000)
 
 #: The bounded set of error panels that a user interface may report; anything else is counted as `unknown`.
 UI_ERROR_TYPES: Final = ("network", "timeout", "validation", "server", "unknown")
