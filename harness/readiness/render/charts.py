@@ -155,7 +155,7 @@ def _place(series: Series) -> tuple[str, Line] | None:
 
 
 def _quiet_note(panels: Sequence[Panel]) -> list[Text]:
-    labels = [p.title if len(p.lines) == 1 else line.label for p in panels for line in p.lines]
+    labels = [line.label for panel in panels for line in panel.lines]
     if not labels:
         return []
     listed = Text(", ".join(label.en for label in labels), ", ".join(label.ko for label in labels))
