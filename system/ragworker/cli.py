@@ -83,7 +83,14 @@ def _retry_table(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _print(result: Any, arguments: argparse.Namespace) -> int:
-    print(json.dumps(result.data, ensure_ascii=False) if arguments.json else "\n".join(result.lines))
+    try:
+        print(
+            json.dumps(result.data, ensure_ascii=False) if arguments.json else "\n".join(result.lines),
+            flush=True,
+        )
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

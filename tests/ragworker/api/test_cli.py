@@ -160,3 +160,14 @@ def test_only_the_api_loads_the_web_framework(module: str) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_reader_that_stops_early_is_no_error() -> None:
+    """Output cut off by `head` ends the command with status 0 and no traceback."""
+    command = [sys.executable, "-m", "ragworker", "retry-table"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=20) == 0
