@@ -62,6 +62,15 @@ class Series:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault on the time axis: from its injection until the system had recovered, in seconds."""
+
+    name: str
+    start: float
+    end: float
+
+
 class SeriesRecorder:
     """Samples from `start` to `stop`. `pids` is asked each time: workers come and go."""
 
@@ -151,6 +160,7 @@ def load_series(figures: LoadFigures) -> list[Series]:
     return [
         Series("arrivals", "jobs/s", count(arrivals)),
         Series("jobs ended", "jobs/s", count(ended)),
+        Series("job duration", "s", durations(figures)),
         Series("API response P50", "ms", at_rank(0.5)),
         Series("API response P95", "ms", at_rank(0.95)),
         Series("failed requests", "1/s", count(failed)),
@@ -158,9 +168,18 @@ def load_series(figures: LoadFigures) -> list[Series]:
     ]
 
 
-def merge_series(run_dir: Path, series: Iterable[Series], *, t0: datetime) -> None:
-    """Write the curves into the run's series file; curves and faults of earlier steps stay, on their own
-    beginning.
+def durations(figures: LoadFigures) -> tuple[Point, ...]:
+    """One point a finished job: when it ended, and how long it took in seconds."""
+    ended = ((job.at + job.seconds, job.seconds) for job in figures.jobs if job.seconds is not None)
+    return tuple((round(at, 3), round(took, 4)) for at, took in sorted(ended)[:MAX_POINTS])
+
+
+def merge_series(
+    run_dir: Path, series: Iterable[Series], *, t0: datetime, faults: Iterable[Fault] = ()
+) -> None:
+    """Write curves and faults into the run's series file; those of earlier steps stay.
+
+    Times are seconds since `t0`; the file keeps the `t0` of whoever wrote first, so what comes later is shifted.
     """
     path = run_dir / SERIES_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +193,10 @@ def merge_series(run_dir: Path, series: Iterable[Series], *, t0: datetime) -> No
             *known.get("series", []),
             *({"name": one.name, "unit": one.unit, "points": [list(p) for p in one.points]} for one in added),
         ],
-        "faults": known.get("faults", []),
+        "faults": [
+            *known.get("faults", []),
+            *({"name": one.name, "start": one.start + shift, "end": one.end + shift} for one in faults),
+        ],
     }
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(body, ensure_ascii=False) + "\n", encoding="utf-8")
