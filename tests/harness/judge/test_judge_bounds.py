@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
+from scipy.stats import chi2
 
 from readiness.judge import bounds
+from readiness.judge.estimators import estimate
+from readiness.judge.figures import SECONDS
+from readiness.judge.model import Verdict
+from readiness.judge.observations import Observations
+from readiness.judge.profile_model import Estimator, EstimatorKind
 
 # research/readiness.md section 2b: trials needed with 0, 1, 2, 3, 5 and 10 failures.
 RATE_TABLE = {
@@ -126,3 +133,20 @@ def test_further_samples_that_refute() -> None:
 def test_a_rate_on_the_target_is_settled_by_no_number() -> None:
     """When the rate seen is the target itself, no number of further samples is promised."""
     assert bounds.further_to_prove(100, 3, lambda k: bounds.trials_needed(k, 0.03)) is None
+
+
+def test_availability_joins_two_bounds_of_97_5_percent() -> None:
+    """The availability bound is the chi-squared MTBF and mean-recovery bounds, each at 97.5 %, computed by hand."""
+    recoveries, seconds, failures = (1.0, 3.0) * 10, 4 * 3600.0, 1
+    mttr = 2 * sum(recoveries) / chi2.ppf(0.025, 2 * len(recoveries))
+    mtbf = 2 * seconds / chi2.ppf(0.975, 2 * failures + 2)
+    estimator = Estimator(EstimatorKind.AVAILABILITY, "fraction", SECONDS, limit=0.999)
+    seen = Observations(exposure_seconds=seconds, exposure_failures=failures, values=recoveries)
+    found = estimate(estimator, seen)
+    assert found.bound == pytest.approx(mtbf / (mtbf + mttr), rel=1e-9)
+    assert found.value == pytest.approx(1 - 2.0 / seconds)
+    # What is said to be needed is what proves it, going on as so far.
+    assert found.n_needed is not None
+    longer = seconds + found.n_needed
+    enough = replace(seen, exposure_seconds=longer, exposure_failures=int(failures * longer / seconds))
+    assert estimate(estimator, enough).verdict == Verdict.PROVEN
