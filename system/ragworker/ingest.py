@@ -42,6 +42,9 @@ SPOOL_BYTES: Final = 1 << 20
 #: A document that takes longer to read was made to.
 EXTRACT_SECONDS: Final = 120.0
 
+#: Times 0.1 s: how long a cancelled job may take to let go.
+CANCEL_TRIES: Final = 50
+
 #: ordinal, tokens, dimensions, bytes of text, bytes of vector.
 _RECORD: Final = struct.Struct("<IIIII")
 
@@ -76,9 +79,14 @@ class Cancellation:
             self.check()
             raise AssertionError("woken without a reason")
         finally:
-            for pending in (task, cancelled):
-                pending.cancel()
-            await asyncio.gather(task, cancelled, return_exceptions=True)
+            # Again and again, because the Redis client can lose a cancellation (see delivery.end_tasks).
+            pending: set[asyncio.Future[Any]] = {task, cancelled}
+            for _ in range(CANCEL_TRIES):
+                for future in pending:
+                    future.cancel()
+                _, pending = await asyncio.wait(pending, timeout=0.1)
+                if not pending:
+                    break
 
 
 class Delivery(Protocol):

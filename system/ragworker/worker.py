@@ -44,6 +44,7 @@ from ragworker.delivery import (
     LONGEST_PAUSE_SECONDS,
     Delivery,
     JobRunner,
+    end_tasks,
     job_ids,
     log_end,
     look_for_cancellations,
@@ -152,11 +153,9 @@ class Worker:
             claiming.cancel()
         # A claim that is under way is heard to its end: a job whose claim nobody noticed would wait for its lease.
         await asyncio.wait({claiming}, timeout=GOODBYE_SECONDS)
-        claiming.cancel()
+        await end_tasks({claiming}, seconds=GOODBYE_SECONDS)
         await self._finish_or_release()
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
+        await end_tasks(set(keepers), seconds=GOODBYE_SECONDS)
         await self._say_goodbye()
         logger.info("worker.stopped", extra={"fields": {"worker": self.id}})
 
@@ -167,8 +166,7 @@ class Worker:
         for delivery in list(self._active.values()):
             delivery.abandon("released")
         left = {delivery.task for delivery in self._active.values() if delivery.task}
-        if left:
-            await asyncio.wait(left, timeout=GOODBYE_SECONDS)
+        await end_tasks(left, seconds=GOODBYE_SECONDS)
 
     async def _say_goodbye(self) -> None:
         with suppress(TimeoutError, *AWAY):

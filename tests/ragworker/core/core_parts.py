@@ -230,7 +230,8 @@ class Lane:
     def log_lines(self) -> list[dict[str, object]]:
         """What all workers said, in the order of their start."""
         logs = sorted(self.settings.temp_dir.parent.glob("worker-*.log"))
-        return [json.loads(line) for log in logs for line in log.read_text("utf-8").splitlines()]
+        lines = (line for log in logs for line in log.read_text("utf-8").splitlines(keepends=True))
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
         """The rows of a query to the worker's database."""
@@ -253,7 +254,7 @@ def make_lane(folder: Path, redis_url: str, embedding: EmbeddingServer, **enviro
         "DATABASE_URL": f"sqlite:///{folder / 'rag.db'}",
         "RAG_TEMP_DIR": str(folder / "tmp"),
         "RAG_EMBEDDING_URL": embedding.url,
-        "RAG_LEASE_SECONDS": "0.6",
+        "RAG_LEASE_SECONDS": "0.8",
         "RAG_RETRY_BASE_SECONDS": "0.01",
         **environ,
     }

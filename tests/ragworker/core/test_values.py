@@ -160,14 +160,10 @@ def test_terminal_states_are_left_only_by_requeue() -> None:
 @pytest.mark.parametrize(
     ("text", "durable", "warns"),
     [
-        ("true", True, False),
-        ("TRUE", True, False),
-        (" Yes ", True, False),
-        ("1", True, False),
-        ("oN", True, False),
-    ]
-    + [("false", False, False), ("0", False, False), ("Off", False, False), ("", False, False)]
-    + [("maybe", False, True), ("2", False, True), ("truee", False, True)],
+        *((word, True, False) for word in ("true", "TRUE", " Yes ", "1", "oN")),
+        *((word, False, False) for word in ("false", "0", "Off", "NO", "")),
+        *((word, False, True) for word in ("maybe", "2", "truee")),
+    ],
 )
 def test_flag_is_read_in_any_case(text: str, durable: bool, warns: bool) -> None:
     """The listed words in any case; anything else is false with a warning (spec A1)."""

@@ -1,0 +1,145 @@
+"""What the embedding API answers is checked before it is believed, and every failure has its code."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from core_parts import EmbeddingServer
+
+from ragworker.embedding import EmbeddingClient, parse_vectors, retry_after_seconds
+from ragworker.errors import ErrorCode, JobFailedError
+from ragworker.settings import EmbeddingSettings
+from ragworker.stats import Stats
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddingServer]:
+    """An embedding API."""
+    made = EmbeddingServer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def embedder(server: EmbeddingServer) -> AsyncIterator[EmbeddingClient]:
+    """A client of it, with a short deadline."""
+    with ThreadPoolExecutor(1) as threads:
+        settings = EmbeddingSettings(url=server.url, api_key="k", timeout_seconds=0.5)
+        made = EmbeddingClient(settings, stats=Stats(), threads=threads)
+        yield made
+        await made.close()
+
+
+async def test_vectors_come_in_the_order_of_the_inputs(
+    server: EmbeddingServer, embedder: EmbeddingClient
+) -> None:
+    """The answer's own index decides, not its order."""
+    server.answer = lambda inputs: (
+        200,
+        {},
+        {"data": [{"index": i, "embedding": [float(i), 0.5]} for i in reversed(range(len(inputs)))]},
+    )
+    vectors = await embedder.embed(["a", "b", "c"])
+    assert [struct.unpack("<2f", vector.data) for vector in vectors] == [(0, 0.5), (1, 0.5), (2, 0.5)]
+    assert {vector.dimensions for vector in vectors} == {2}
+
+
+@pytest.mark.parametrize(
+    ("status", "wait", "code"),
+    [
+        (429, "7", ErrorCode.RATE_LIMITED),
+        (429, None, ErrorCode.RATE_LIMITED),
+        (401, None, ErrorCode.EMBEDDING_AUTH_FAILED),
+        (400, None, ErrorCode.EMBEDDING_REJECTED),
+        (302, None, ErrorCode.EMBEDDING_REJECTED),
+        (500, None, ErrorCode.EMBEDDING_SERVER_ERROR),
+        (503, None, ErrorCode.EMBEDDING_SERVER_ERROR),
+        (503, "2", ErrorCode.EMBEDDING_OVERLOADED),
+    ],
+)
+async def test_refusals_have_their_code(
+    server: EmbeddingServer, embedder: EmbeddingClient, status: int, wait: str | None, code: ErrorCode
+) -> None:
+    """Each HTTP status is one code, with the wait that it asks for; the answer's body is not quoted."""
+    headers = {"Location": "http://127.0.0.1:1/", **({"Retry-After": wait} if wait else {})}
+    server.answer = lambda _: (status, headers, {"error": "quoted input"})
+    with pytest.raises(JobFailedError) as caught:
+        await embedder.embed(["a"])
+    assert caught.value.code is code
+    assert caught.value.retry_after_seconds == (float(wait) if wait else None)
+    assert "quoted" not in caught.value.message
+
+
+async def test_slow_answer_is_a_timeout_and_no_server_is_unreachable(
+    server: EmbeddingServer, embedder: EmbeddingClient
+) -> None:
+    """Both are told apart, and counted."""
+    server.delay_seconds = 1.0
+    with pytest.raises(JobFailedError) as caught:
+        await embedder.embed(["a"])
+    assert caught.value.code is ErrorCode.EMBEDDING_TIMEOUT
+    stats = Stats()
+    with ThreadPoolExecutor(1) as threads:
+        settings = EmbeddingSettings(url="http://127.0.0.1:1/v1")
+        nowhere = EmbeddingClient(settings, stats=stats, threads=threads)
+        with pytest.raises(JobFailedError) as caught:
+            await nowhere.embed(["a"])
+        await nowhere.close()
+    assert caught.value.code is ErrorCode.EMBEDDING_UNREACHABLE
+    assert stats.take()["embedding_requests:unreachable"] == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not json",
+        b"[]",
+        b'{"data": 3}',
+        b'{"data": []}',
+        b'{"data": [{"embedding": [1.0]}, {"embedding": [1.0]}]}',
+        b'{"data": [{"index": 1, "embedding": [1.0]}]}',
+        b'{"data": [{"embedding": []}]}',
+        b'{"data": [{"embedding": ["1"]}]}',
+        b'{"data": [{"embedding": [true]}]}',
+        b'{"data": [{"embedding": [NaN]}]}',
+        b'{"data": [{"embedding": [1e300]}]}',
+        b'{"data": [{"embedding": [1%s]}]}' % (b"0" * 400),
+        b"[" * 100_000,
+    ],
+)
+def test_garbage_is_refused(body: bytes) -> None:
+    """Wrong shape, count, order, type or size is EMBEDDING_BAD_RESPONSE."""
+    with pytest.raises(JobFailedError) as caught:
+        parse_vectors(body, expected=1)
+    assert caught.value.code is ErrorCode.EMBEDDING_BAD_RESPONSE
+
+
+def test_retry_after_is_a_number_or_a_date() -> None:
+    """Dates are read against the answer's own clock; nonsense is nothing."""
+    date = {"date": "Mon, 23 Nov 2026 10:00:00 GMT"}
+    assert retry_after_seconds({"retry-after": "3.5"}) == 3.5
+    assert retry_after_seconds({"retry-after": "Mon, 23 Nov 2026 10:01:30 GMT", **date}) == 90.0
+    assert retry_after_seconds({"retry-after": "Mon, 23 Nov 2026 09:00:00 GMT", **date}) == 0.0
+    for nonsense in ("", "soon", "-3", "nan", "inf"):
+        assert retry_after_seconds({"retry-after": nonsense}) is None
+
+
+def test_stats_count_each_observation_in_one_bucket() -> None:
+    """Buckets are not cumulative; a value on a border belongs below it; beyond all is +Inf."""
+    stats = Stats()
+    for value in (1, 5, 6, 99, math.nextafter(10, 11)):
+        stats.observe("x", value, borders=(5, 10))
+    figures = stats.take()
+    assert {name: figures[f"hist:x:{name}"] for name in ("5", "10", "+Inf", "count")} == {
+        "5": 2,
+        "10": 1,
+        "+Inf": 2,
+        "count": 5,
+    }
+    assert stats.take() == {}
