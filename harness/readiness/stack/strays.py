@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ MARK = "READINESS_SPAWN"
 CREATE_TIME_SLACK_SECONDS = 2.0
 """A start is kept in ticks since boot; a clock step between two readings moves it by this at most."""
 
-SWEEP_WAIT_SECONDS = 2.0
+POLL_SECONDS = 0.02
+
+SWEEP_WAIT_SECONDS = 5.0
 """How long killed strays may take to disappear."""
 
 
@@ -69,7 +72,7 @@ def sweep_stray(runs_dir: Path) -> int:
     for stray in strays:
         with contextlib.suppress(psutil.Error):
             stray.kill()
-    psutil.wait_procs(strays, timeout=SWEEP_WAIT_SECONDS)
+    _await_end(strays)
     return len(strays)
 
 
@@ -124,9 +127,18 @@ def _find(orphans: Sequence[_Line]) -> list[psutil.Process]:
     return [
         process
         for process in psutil.process_iter()
-        if (process.pid in by_pid and _started_at(process, by_pid[process.pid].create_time))
+        if (process.pid in by_pid and _is_alive(process.pid, by_pid[process.pid].create_time))
         or _in_group(process, by_pid.keys(), marks)
     ]
+
+
+def _await_end(strays: Sequence[psutil.Process]) -> None:
+    """Wait until none runs. A zombie has ended: who reaps it is the business of its new parent."""
+    deadline = time.monotonic() + SWEEP_WAIT_SECONDS
+    while any(_is_alive(stray.pid, stray.create_time()) for stray in strays):
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def _started_at(process: psutil.Process, create_time: float) -> bool:

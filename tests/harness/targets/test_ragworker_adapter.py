@@ -6,15 +6,19 @@ import sqlite3
 import struct
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import jwt
 import pytest
+import redis
 
 from readiness.documents import Document
 from readiness.errors import BadInput
 from readiness.stack.base import StackInfo
+from readiness.stack.binaries import embedded_redis_program, find_program
+from readiness.stack.redis import start_private_redis
 from readiness.targets import TARGETS, open_target
 from readiness.targets.base import DeadlineExceeded, HasDeadLetters, JsonObject, Killable, TargetError
 from readiness.targets.ragworker import RagworkerLane
@@ -295,6 +299,24 @@ def test_the_flag_file_follows_the_flag(tmp_path: Path) -> None:
         RagworkerLane(stack_info(tmp_path), "b", settings={}, redis_url=None).settings["USE_DURABLE_WORKER"]
         == "true"
     )
+
+
+def test_a_lane_leaves_nothing_in_somebody_elses_redis(tmp_path: Path) -> None:
+    """On an external Redis a closed lane takes its own keys away and touches no other."""
+    if embedded_redis_program() is None and find_program("redis-server", "valkey-server") is None:
+        pytest.skip(
+            "no real redis-server here: it adds a Redis that is not ours; `make services` installs it"
+        )
+    server = start_private_redis(tmp_path, "external")
+    info = replace(stack_info(tmp_path), redis_url=server.url, redis_provider="external")
+    lane = RagworkerLane(info, "guest", settings={}, redis_url=None)
+    with redis.Redis.from_url(server.url, decode_responses=True) as client:
+        client.set(f"{{rag:{lane.queue}}}:stats", 1)
+        client.set("{rag:somebody-else}:stats", 1)
+        client.set("other", 1)
+        lane.close()
+        assert sorted(client.keys()) == ["other", "{rag:somebody-else}:stats"]
+    server.stop()
 
 
 def test_asking_before_the_api_runs_is_said(tmp_path: Path) -> None:

@@ -47,6 +47,15 @@ def lane(stack: StackInfo) -> Iterator[Lane]:
         yield fresh
 
 
+@pytest.fixture(scope="module")
+def busy(stack: StackInfo) -> Iterator[Lane]:
+    """A lane with an API and a worker that several tests share: each looks at its own jobs only."""
+    with open_target("ragworker", stack).lane("busy") as shared:
+        shared.start_api()
+        shared.start_worker()
+        yield shared
+
+
 def survivors(run_dir: Path) -> list[int]:
     """Children of the ledger that still live."""
     pids = [json.loads(line)["pid"] for line in (run_dir / LEDGER).read_text().splitlines()]
@@ -55,9 +64,9 @@ def survivors(run_dir: Path) -> list[int]:
     ]
 
 
-def test_documents_go_all_the_way(lane: Lane) -> None:
+def test_documents_go_all_the_way(busy: Lane) -> None:
     """Three documents are done, committed once each, and what SQL holds is what the simulator was asked."""
-    lane.start_worker()
+    lane = busy
     jobs = [lane.enqueue(document).job_id for document in DOCUMENTS]
     statuses = lane.wait_all(jobs, seconds=SECONDS)
     assert {status.state for status in statuses.values()} == {"done"}
@@ -106,11 +115,11 @@ def test_a_job_waits_until_there_is_a_worker_and_can_be_cancelled(lane: Lane) ->
     assert lane.cancel(job.job_id) == 409
 
 
-def test_a_document_that_cannot_be_embedded_is_a_dead_letter_and_comes_back(lane: Lane) -> None:
+def test_a_document_that_cannot_be_embedded_is_a_dead_letter_and_comes_back(busy: Lane) -> None:
     """A scripted refusal ends in the dead-letter queue with its error; requeued with a mended script, it is done."""
-    lane.start_worker()
+    lane = busy
     lane.script_embedding([{"contains": "word0", "status": 400}])
-    job_id = lane.enqueue(DOCUMENTS[0]).job_id
+    job_id = lane.enqueue(DOCUMENTS[0], key="dead").job_id
     status = lane.wait_all([job_id], seconds=SECONDS)[job_id]
     assert status.state == "dead"
     assert status.error_code
@@ -120,10 +129,10 @@ def test_a_document_that_cannot_be_embedded_is_a_dead_letter_and_comes_back(lane
     assert lane.wait_all([job_id], seconds=SECONDS)[job_id].state == "done"
 
 
-def test_log_lines_of_all_processes_are_parsed(lane: Lane) -> None:
+def test_log_lines_of_all_processes_are_parsed(busy: Lane) -> None:
     """Every line of API and worker is JSON, and the request's ids are in the worker's lines."""
-    lane.start_worker()
-    submitted = lane.enqueue(DOCUMENTS[1])
+    lane = busy
+    submitted = lane.enqueue(DOCUMENTS[1], key="logs")
     lane.wait_all([submitted.job_id], seconds=SECONDS)
     mine = [line for line in lane.log_lines() if line.get("job_id") == submitted.job_id]
     assert {line["service"] for line in mine} == {"ragworker-api", "ragworker-worker"}
@@ -158,11 +167,13 @@ def test_a_frozen_worker_is_alive_and_goes_on(lane: Lane) -> None:
     assert not worker.alive
 
 
-def test_the_flag_switches_a_running_lane(lane: Lane) -> None:
+def test_the_flag_switches_a_running_lane(busy: Lane) -> None:
     """set_flag reaches the next request of a running API."""
-    assert lane.enqueue(DOCUMENTS[0]).mode == "durable"
+    lane = busy
+    assert lane.enqueue(DOCUMENTS[0], key="flag-on").mode == "durable"
     lane.set_flag("false")
-    submitted = lane.enqueue(DOCUMENTS[1])
+    submitted = lane.enqueue(DOCUMENTS[1], key="flag-off")
+    lane.set_flag("true")
     assert submitted.mode == "background"
     assert lane.wait_all([submitted.job_id], seconds=SECONDS)[submitted.job_id].state in TERMINAL_STATES
 
