@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from readiness.checking.recorder import ClaimEvidence
 from readiness.checking.waiting import wait_until
 from readiness.documents import Document
-from readiness.pytest_plugin import LaneFactory
-from readiness.stack.redis import RedisServer
 from readiness.targets.base import Submission
 
 EACH = 10  # submissions in each of the three phases
@@ -22,16 +20,14 @@ FAULT = "Redis stopped, then started again"
 
 @pytest.mark.claim("A2.fallback")
 def test_submissions_survive_the_loss_of_redis(
-    lane: LaneFactory,
-    private_redis: Callable[[str], RedisServer],
+    outage_lane: Any,
     evidence: ClaimEvidence,
     seed: int,
 ) -> None:
     """With Redis gone every submission is accepted as a background job, none answers 5xx, and all jobs
     complete.
     """
-    redis = private_redis("redis-fallback")
-    alone = lane("fallback", redis_url=redis.url, USE_DURABLE_WORKER="true")
+    alone, redis = outage_lane.lane, outage_lane.redis
     count = 0
 
     def submit() -> Submission:

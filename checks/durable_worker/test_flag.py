@@ -12,8 +12,7 @@ import pytest
 from readiness.checking.recorder import ClaimEvidence
 from readiness.checking.waiting import wait_until
 from readiness.documents import Document
-from readiness.pytest_plugin import LaneFactory
-from readiness.targets.base import Submission
+from readiness.targets.base import Lane, Submission
 
 DURABLE = ("true", "TRUE", "True", "tRuE", "1", "yes", "YES", "on", "On")
 BACKGROUND = ("false", "FALSE", "False", "0", "no", "No", "off", "OFF", "", "maybe", "2")
@@ -27,11 +26,12 @@ def numbered(name: str) -> Document:
 
 
 @pytest.mark.claim("A1.flag")
-def test_flag_is_read_at_run_time_in_any_case(lane: LaneFactory, evidence: ClaimEvidence, seed: int) -> None:
+def test_flag_is_read_at_run_time_in_any_case(retry_lane: Lane, evidence: ClaimEvidence, seed: int) -> None:
     """Every spelling selects its path at once, both ways, while submissions go on; every accepted job is
     done once.
     """
-    flagged = lane("flag")
+    flagged = retry_lane
+    flagged.script_embedding([])
     problems: list[str] = []
     answers: list[Submission] = []
 
@@ -67,6 +67,7 @@ def test_flag_is_read_at_run_time_in_any_case(lane: LaneFactory, evidence: Claim
     finally:
         stop.set()
         stream.join(timeout=FINISH_SECONDS)
+        flagged.set_flag("true")
     problems += [
         f"while flipping: got status {one.status_code}" for one in streamed if one.status_code != 202
     ]

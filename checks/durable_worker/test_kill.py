@@ -82,7 +82,7 @@ def test_killed_worker_loses_no_document(
 
     # Then what was acknowledged is done, with exactly one row in the commit log, soon after each kill.
     effects = killed_lane.effects()
-    record(evidence, kills, answers, statuses, effects)
+    record(evidence, kills, answers, statuses, effects, wanted=kills_wanted)
 
 
 def small_texts(documents: Corpus) -> list[Document]:
@@ -94,11 +94,13 @@ def small_texts(documents: Corpus) -> list[Document]:
 def kill_busy_workers(
     lane: Lane, client: redis.Redis, starters: ThreadPoolExecutor, draw: random.Random, *, count: int
 ) -> list[Kill]:
-    """Kill ``count`` workers that hold jobs, each at a random moment, and start a replacement for each."""
+    """Kill until ``count`` victims held jobs, each at a random moment, and start a replacement for each."""
     kills: list[Kill] = []
     ready = list(lane.workers)
     starting: list[Future[Worker]] = []
-    for _ in range(count):
+    while sum(1 for kill in kills if kill.held) < count:
+        if len(kills) >= 2 * count:  # the victims' jobs end just before the kill, again and again
+            break
 
         def busy() -> dict[str, Worker]:
             return busy_workers(lane, client, [*ready, *started(starting)])
@@ -186,6 +188,8 @@ def record(
     answers: Sequence[Submission],
     statuses: Mapping[str, JobStatus | None],
     effects: Sequence[Effect],
+    *,
+    wanted: int,
 ) -> None:
     """Write down losses, repetitions and recoveries, then judge them."""
     committed = {effect.job_id for effect in effects}
@@ -228,7 +232,7 @@ def record(
         kills_log=[{"at_ms": kill.at_ms, "worker": kill.worker, "held": list(kill.held)} for kill in kills],
     )
     assert all(one.accepted for one in answers), "a submission was refused although only workers were killed"
-    assert len(in_flight) == len(kills), f"only {len(in_flight)} of {len(kills)} kills hit work in flight"
+    assert len(in_flight) >= wanted, f"only {len(in_flight)} of {len(kills)} kills hit work in flight"
     assert not lost, f"{len(lost)} of {len(statuses)} acknowledged documents lost: {lost[0]}"
     assert not twice, f"{len(twice)} of {len(statuses)} documents committed twice: {twice[0]}"
 

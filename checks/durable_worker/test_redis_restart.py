@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,13 +12,10 @@ from readiness.checking.ends import ends_of, state_of
 from readiness.checking.recorder import ClaimEvidence
 from readiness.checking.waiting import wait_until
 from readiness.documents import Document
-from readiness.pytest_plugin import LaneFactory
-from readiness.stack.redis import RedisServer
 from readiness.targets.base import Submission
 
 DOCUMENTS = 120
 RESTARTS = 2
-WORKERS = 2
 LATENCY_MS = 40
 SUBMIT_SECONDS = 40.0
 FINISH_SECONDS = 40.0
@@ -27,16 +24,14 @@ FAULT = "Redis killed with SIGKILL and restarted on its append-only file"
 
 @pytest.mark.claim("A5.redis_restart")
 def test_killed_redis_costs_no_acknowledged_document(
-    lane: LaneFactory,
-    private_redis: Callable[[str], RedisServer],
+    outage_lane: Any,
     evidence: ClaimEvidence,
     seed: int,
 ) -> None:
     """Documents acknowledged before, during and after two kills of Redis all end done, each with one
     effect.
     """
-    redis = private_redis("redis-restart")
-    alone = lane("restart", workers=WORKERS, redis_url=redis.url, USE_DURABLE_WORKER="true")
+    alone, redis = outage_lane.lane, outage_lane.redis
     alone.script_embedding([], latency_ms=LATENCY_MS)
     answers: list[Submission] = []
 

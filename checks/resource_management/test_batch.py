@@ -10,7 +10,7 @@ from readiness.checking.history import Request, batch_sizes, digest_of, requests
 from readiness.checking.ingest import Ingested
 from readiness.checking.recorder import ClaimEvidence
 from readiness.documents import Document
-from readiness.recount import Recount, recount
+from readiness.recount import Recount, Unreadable, recount
 from readiness.targets.base import Lane
 
 DEFAULT_BATCH = 32
@@ -25,12 +25,11 @@ def test_corpus_is_embedded_in_batches_of_32(ingested: Ingested, evidence: Claim
     """No request of the whole corpus carries more than 32 texts, and each document is cut into full
     batches.
     """
-    documents = {job: ingested.documents[job] for job in ingested.done}
-    judge_batches(ingested.lane, documents, DEFAULT_BATCH, evidence)
+    recounts = {job: ingested.recounts[job] for job in ingested.done}
+    judge_batches(ingested.lane, recounts, DEFAULT_BATCH, evidence)
 
 
 @pytest.mark.claim("B1.batch")
-@pytest.mark.xdist_group("retry")
 def test_batch_size_of_64_is_kept(retry_lane: Lane, evidence: ClaimEvidence, seed: int) -> None:
     """With RAG_EMBEDDING_BATCH_SIZE=64 documents around the border of a batch are cut at 64."""
     retry_lane.script_embedding([])
@@ -41,10 +40,13 @@ def test_batch_size_of_64_is_kept(retry_lane: Lane, evidence: ClaimEvidence, see
         documents[retry_lane.enqueue(document).job_id] = document
     statuses = retry_lane.wait_all(list(documents), seconds=FINISH_SECONDS)
     assert {status.state for status in statuses.values()} == {"done"}
-    judge_batches(retry_lane, documents, LARGER_BATCH, evidence)
+    recounts = {job: recount(document) for job, document in documents.items()}
+    judge_batches(retry_lane, recounts, LARGER_BATCH, evidence)
 
 
-def judge_batches(lane: Lane, documents: Mapping[str, Document], limit: int, evidence: ClaimEvidence) -> None:
+def judge_batches(
+    lane: Lane, recounts: Mapping[str, Recount | Unreadable], limit: int, evidence: ClaimEvidence
+) -> None:
     """Compare the true log with the sizes that each document must be cut into; one case a document, one a
     request.
     """
@@ -54,14 +56,12 @@ def judge_batches(lane: Lane, documents: Mapping[str, Document], limit: int, evi
         for request in requests
         if request.inputs > limit
     ]
-    counted = {
-        job: texts for job, document in documents.items() if isinstance(texts := recount(document), Recount)
-    }
+    counted = {job: texts for job, texts in recounts.items() if isinstance(texts, Recount)}
     for job, texts in counted.items():
         expected = batch_sizes(texts.chunks, limit=limit)
         seen = sizes_of(requests, texts)
         if seen != expected:
-            wrong.append(f"{documents[job].name}: expected batches of {expected}, got {seen}")
+            wrong.append(f"{job}: expected batches of {expected}, got {seen}")
     n = len(requests) + len(counted)
     evidence.cases(n, min(len(wrong), n), wrong, f"requests and documents at batch size {limit}")
     evidence.facts(requests=len(requests), documents=len(counted), batch_size=limit)

@@ -13,12 +13,10 @@ from readiness.checking.waiting import wait_until
 from readiness.documents import Document
 from readiness.targets.base import Lane
 
-pytestmark = pytest.mark.xdist_group("pressure")
-
 CONCURRENCY = 3  # RAG_EMBEDDING_CONCURRENCY, default
 TOKEN_BUDGET = 100_000  # RAG_MEMORY_TOKEN_BUDGET, default
-JOBS = 24
-CHUNKS = 70  # three batches of up to 32 chunks of full length
+LARGE, CHUNKS = 10, 96  # documents of three full batches of 32 chunks: the most that a request can hold
+SMALL = 40  # documents of one chunk
 FINISH_SECONDS = 30.0
 SAMPLE_SECONDS = 0.05
 
@@ -34,12 +32,13 @@ class Pressure:
 @pytest.fixture(scope="module")
 def pressure(pressure_lane: Lane, seed: int) -> Pressure:
     """Submit more than the worker can take at once, sample its gauge meanwhile, wait for the end."""
-    words = [f"word{number}" for number in range(150 * CHUNKS + 30)]
-    jobs = []
-    for number in range(JOBS):
-        content = f"pressure-{seed}-{number} " + " ".join(words[1:])
-        document = Document(name=f"pressure-{number}.txt", media_type="text/plain", content=content.encode())
-        jobs.append(pressure_lane.enqueue(document).job_id)
+    words = " ".join(f"word{number}" for number in range(150 * CHUNKS + 29))
+    texts = [f"large-{seed}-{number} {words}" for number in range(LARGE)]
+    texts += [f"small-{seed}-{number}" for number in range(SMALL)]
+    jobs = [
+        pressure_lane.enqueue(Document(f"pressure-{number}.txt", "text/plain", text.encode())).job_id
+        for number, text in enumerate(texts)
+    ]
     samples: list[float] = []
 
     def sampled_until_drained() -> bool:
@@ -80,7 +79,7 @@ def test_token_use_stays_below_a_third(pressure: Pressure, evidence: ClaimEviden
         worst_gauge_pct=round(max(pressure.gauge_pct), 3),
         gauge_samples=len(pressure.gauge_pct),
         budget_tokens=TOKEN_BUDGET,
-        jobs=JOBS,
+        jobs=LARGE + SMALL,
     )
     # A gauge that never moves would hide what the log shows.
     assert max(pressure.gauge_pct) > 0, "the gauge memory_token_used_pct stayed at 0 under pressure"

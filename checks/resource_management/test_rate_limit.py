@@ -21,6 +21,7 @@ JOBS = 45  # two requests each
 FINISH_SECONDS = 30.0
 
 
+@pytest.mark.early
 @pytest.mark.claim("B2.rate_limit")
 def test_no_window_holds_more_than_the_limit(lane: LaneFactory, evidence: ClaimEvidence, seed: int) -> None:
     """Two worker processes under more work than the limit lets through never exceed it in any sliding

@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from readiness.checking.recorder import ClaimEvidence
-from readiness.documents import Document
 from readiness.targets.base import Lane
-
-pytestmark = pytest.mark.xdist_group("retry")
 
 ATTEMPTS = 5
 FINISH_SECONDS = 20.0
 
 
 @pytest.mark.claim("C3.dead_letter")
-def test_dead_letter_is_whole_and_can_be_requeued(
-    retry_lane: Lane, evidence: ClaimEvidence, seed: int
-) -> None:
-    """The entry keeps payload, error and every attempt; once the fault is gone a requeue brings the job to
-    its end.
+def test_dead_letter_is_whole_and_can_be_requeued(retried: Any, evidence: ClaimEvidence) -> None:
+    """The entry keeps payload, error and every attempt; without the fault a requeue brings the job to its
+    end.
     """
-    lane = retry_lane
-    text = f"dead-letter-{seed} " + "내구성 문서 " * 20
-    document = Document(name=f"dead-{seed}.txt", media_type="text/plain", content=text.encode())
-
-    # Given a job whose embedding always fails, when its retries are used up, then it is dead.
-    lane.script_embedding([{"contains": f"dead-letter-{seed}", "status": 503}])
-    job = lane.enqueue(document).job_id
-    status = lane.wait_all([job], seconds=FINISH_SECONDS)[job]
+    # Given a job that is dead because its embedding failed five times.
+    lane: Lane = retried.lane
+    text = retried.buried
+    content, job, status = text.encode(), retried.jobs[text], retried.status(text)
+    digest = sha256(content).hexdigest()
     entry = entry_of(lane, job)
     cases: list[tuple[str, object, object]] = [
         ("state", "dead", status.state),
         ("listed", 1, listed(lane, job)),
-        ("payload sha256", document.sha256, find(entry, "sha256")),
-        ("payload bytes", len(document.content), find(entry, "bytes")),
+        ("payload sha256", digest, find(entry, "sha256")),
+        ("payload bytes", len(content), find(entry, "bytes")),
         ("error code is the job's", status.error_code, (entry.get("error") or {}).get("code")),
         ("error has a message", True, bool((entry.get("error") or {}).get("message"))),
         ("attempts", ATTEMPTS, attempts_in(entry)),
@@ -55,7 +48,7 @@ def test_dead_letter_is_whole_and_can_be_requeued(
         ("not listed any more", 0, listed(lane, job)),
         (
             "content after requeue",
-            document.sha256,
+            digest,
             lane.committed()[job].sha256 if status.state == "done" else "",
         ),
         ("a second requeue is refused", True, lane.requeue(job) in (404, 409)),

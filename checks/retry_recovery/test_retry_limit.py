@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from readiness.checking.history import attempts_on, requests_of
 from readiness.checking.recorder import ClaimEvidence
-from readiness.documents import Document
-from readiness.targets.base import Lane
-
-pytestmark = pytest.mark.xdist_group("retry")
 
 RETRIES = 4  # RAG_MAX_RETRIES, default
-DOCUMENTS = 3
-FINISH_SECONDS = 20.0
 
 
 @pytest.mark.claim("C2.limit")
-def test_hopeless_job_is_tried_five_times(retry_lane: Lane, evidence: ClaimEvidence, seed: int) -> None:
+def test_hopeless_job_is_tried_five_times(retried: Any, evidence: ClaimEvidence) -> None:
     """The embedding API sees exactly one attempt and four retries; then the job is dead and stays so."""
-    texts = [f"limit-always-fails-{seed}-{number}" for number in range(DOCUMENTS)]
-    retry_lane.script_embedding([{"contains": text, "status": 500} for text in texts])
-    jobs = {
-        text: retry_lane.enqueue(
-            Document(name=f"{text}.txt", media_type="text/plain", content=text.encode(), path=None)
-        ).job_id
-        for text in texts
-    }
-    statuses = retry_lane.wait_all(list(jobs.values()), seconds=FINISH_SECONDS)
-    effects = {effect.job_id for effect in retry_lane.effects()}
-
-    requests = requests_of(retry_lane.embedding_log())
+    effects = {effect.job_id for effect in retried.lane.effects()}
+    now = requests_of(retried.lane.embedding_log())  # later than the jobs' ends: a sixth attempt would show
+    seen = {text: len(attempts_on(now, text)) for text in retried.hopeless}
     problems: list[str] = []
-    seen: dict[str, int] = {}
-    for text, job in jobs.items():
-        seen[text] = len(attempts_on(requests, text))
-        if seen[text] != RETRIES + 1:
-            problems.append(f"{text}: expected {RETRIES + 1} attempts in the true log, got {seen[text]}")
-        if statuses[job].state != "dead":
-            problems.append(f"{text}: expected state dead, got {statuses[job].state}")
-        if job in effects:
+    for text, attempts in seen.items():
+        if attempts != RETRIES + 1:
+            problems.append(f"{text}: expected {RETRIES + 1} attempts in the true log, got {attempts}")
+        if (state := retried.status(text).state) != "dead":
+            problems.append(f"{text}: expected state dead, got {state}")
+        if retried.jobs[text] in effects:
             problems.append(f"{text}: expected no committed effect of a dead job, got one")
-
-    n = DOCUMENTS * 3
+    n = 3 * len(seen)
     evidence.cases(n, len(problems), problems, "attempts, end state and effects of hopeless jobs")
     evidence.facts(attempts=seen, max_retries=RETRIES)
     assert not problems, problems[0]

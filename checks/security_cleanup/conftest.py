@@ -1,6 +1,4 @@
-"""The lane that asks for tokens, shared by the checks of authentication and of secrets (xdist group
-``secured``).
-"""
+"""The lane that asks for tokens, and the one whose jobs are cancelled and whose worker is killed."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ class Secured:
 
 
 @pytest.fixture(scope="session")
-def secured(target: Target) -> Iterator[Secured]:
+def secured_lane(target: Target) -> Iterator[Secured]:
     """API and one worker with a secret of this session's own."""
     secret = f"canary-jwt-{secrets.token_hex(24)}"
     now = int(time.time())
@@ -47,3 +45,10 @@ def secured(target: Target) -> Iterator[Secured]:
             "secured", RAG_JWT_SECRET=secret, RAG_JWT_AUDIENCE=AUDIENCE, RAG_JWT_ISSUER=ISSUER
         )
         yield Secured(lane=lane, secret=secret, claims=claims)
+
+
+@pytest.fixture(scope="session")
+def cleanup_lane(target: Target) -> Iterator[Lane]:
+    """API and one worker with small batches, so that jobs have many stages, and a short lease."""
+    with ExitStack() as cleanup:
+        yield lane_factory(cleanup, target)("cleanup", RAG_LEASE_SECONDS=1, RAG_EMBEDDING_BATCH_SIZE=4)

@@ -12,7 +12,6 @@ import redis
 from readiness.checking.recorder import ClaimEvidence
 from readiness.checking.waiting import wait_until
 from readiness.documents import Document
-from readiness.pytest_plugin import LaneFactory
 from readiness.targets.base import Lane
 
 JOBS = 24
@@ -25,14 +24,15 @@ FINISH_SECONDS = 20.0
 CAPACITY_JOBS = 4  # RAG_WORKER_CONCURRENCY: were slots lost, these would not run side by side
 
 
+@pytest.mark.early
 @pytest.mark.claim("D1.cancel")
 def test_cancel_takes_effect_within_five_seconds(
-    lane: LaneFactory, evidence: ClaimEvidence, seed: int
+    cleanup_lane: Lane, evidence: ClaimEvidence, seed: int
 ) -> None:
     """Jobs cancelled while they wait, run, or wait for a retry all end cancelled in time and without an
     effect.
     """
-    slow = lane("cancel", RAG_EMBEDDING_BATCH_SIZE=4)
+    slow = cleanup_lane
     slow.script_embedding([{"contains": f"cancel-fails-{seed}", "status": 500}], latency_ms=LATENCY_MS)
     draw = random.Random(seed)
     jobs = [slow.enqueue(long_document(seed, number)).job_id for number in range(JOBS)]
@@ -81,6 +81,7 @@ def test_cancel_takes_effect_within_five_seconds(
     slow.script_embedding([], latency_ms=LATENCY_MS)
     normal = [slow.enqueue(short_document(seed, number)).job_id for number in range(CAPACITY_JOBS)]
     states = {status.state for status in slow.wait_all(normal, seconds=FINISH_SECONDS).values()}
+    slow.script_embedding([])
     again = slow.cancel(normal[0], reason="too late")
     if states != {"done"}:
         wrong.append(f"normal jobs afterwards: expected done, got {sorted(states)}")

@@ -12,8 +12,6 @@ from readiness.checking.tokens import forgeries
 from readiness.checking.waiting import wait_until
 from readiness.documents import Document
 
-pytestmark = pytest.mark.xdist_group("secured")
-
 USER, OTHER_USER = "alice@example.com", "bob@example.com"
 FINISH_SECONDS = 20.0
 # Every kind of route below /rag/: a forgery must not open a single one.
@@ -30,10 +28,11 @@ ROUTES = (
 
 
 @pytest.mark.claim("G4.jwt")
-def test_only_a_verified_token_opens_the_api(secured: Any, evidence: ClaimEvidence, seed: int) -> None:
+def test_only_a_verified_token_opens_the_api(secured_lane: Any, evidence: ClaimEvidence, seed: int) -> None:
     """Every forged token is answered 401 on every route, a valid one works, and jobs belong to the token's
     subject.
     """
+    secured = secured_lane
     lane, client = secured.lane, secured.lane.http()
     document = Document(name="secured.txt", media_type="text/plain", content=f"secured {seed}".encode())
     mine = lane.enqueue(document, headers=secured.headers())

@@ -13,8 +13,6 @@ from readiness.checking.recorder import ClaimEvidence
 from readiness.checking.waiting import wait_until
 from readiness.documents import Document
 
-pytestmark = pytest.mark.xdist_group("secured")
-
 FINISH_SECONDS = 20.0
 LARGEST_BYTES = 64 * 1024 * 1024  # of one file; a log above it would be a finding of its own
 FOLDERS = ("logs", "evidence")
@@ -25,11 +23,12 @@ WITNESS = (
 
 @pytest.mark.claim("SEC.secrets")
 def test_canaries_are_in_no_file_of_the_run(
-    secured: Any, run_dir: Path, evidence: ClaimEvidence, seed: int
+    secured_lane: Any, run_dir: Path, evidence: ClaimEvidence, seed: int
 ) -> None:
     """Signing secret, bearer token, API key and a document's sentence are searched in all that the run has
     written.
     """
+    secured = secured_lane
     lane, client = secured.lane, secured.lane.http()
     sentence = f"canary-sentence-{secrets.token_hex(16)}"
     token = secured.headers()["Authorization"].removeprefix("Bearer ")

@@ -16,7 +16,7 @@ from readiness.checking.ends import ends_of, state_of
 from readiness.checking.recorder import ClaimEvidence
 from readiness.checking.waiting import WaitedTooLong, wait_until
 from readiness.documents import Document
-from readiness.pytest_plugin import LaneFactory
+from readiness.targets.base import Lane
 
 SLOW, NORMAL, WITHOUT_TEXT, CANCELLED = 4, 16, 3, 3
 SLOW_TAGS = 120_000  # empty elements: some tenths of a second to read, hardly a word to embed
@@ -25,12 +25,13 @@ FINISH_SECONDS = 25.0
 FAULT = "worker killed with SIGKILL"
 
 
+@pytest.mark.early
 @pytest.mark.claim("D4.tempfiles")
-def test_no_temporary_file_survives(lane: LaneFactory, evidence: ClaimEvidence, seed: int) -> None:
+def test_no_temporary_file_survives(cleanup_lane: Lane, evidence: ClaimEvidence, seed: int) -> None:
     """A worker is killed while it holds files; after the drain the private folder is empty and the contents
     are gone.
     """
-    held = lane("tempfiles", RAG_LEASE_SECONDS=1)
+    held = cleanup_lane
     held.script_embedding([], latency_ms=LATENCY_MS)
     secret = f"sentence-{seed}-that-must-not-stay-on-the-disk"
     with ExitStack() as opened:
@@ -52,7 +53,8 @@ def test_no_temporary_file_survives(lane: LaneFactory, evidence: ClaimEvidence, 
         wait_until(seen, seconds=FINISH_SECONDS, what="temporary files with documents in them")
 
         # When the worker is killed and another one takes its place, and some jobs are cancelled.
-        held.workers[0].kill()
+        for worker in held.workers:
+            worker.kill()
         left_by_the_dead = [path.name for path in files(held.temp_dir)]
         held.start_worker()
         for job in jobs[-CANCELLED - WITHOUT_TEXT : -WITHOUT_TEXT]:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 MAIN_LANE = "main"
 MAIN_WORKERS = 2
-MAIN_GROUP = "ingested"  # xdist group of every test that looks at the main lane
+SHARED_LANE = "_lane"  # a fixture of such a name is a lane of the session: its tests run in one process
 
 _SESSION = pytest.StashKey[RunSession | None]()
 _EVIDENCE = pytest.StashKey["ClaimEvidence"]()
@@ -111,8 +111,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.user_properties.append((CLAIMS_PROPERTY, list(claims)))
         if config.stash[_SESSION] is None:
             item.add_marker(pytest.mark.skip(reason=NOT_IN_A_RUN))
-        if MAIN_LANE + "_lane" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group(MAIN_GROUP))
+        if shared := sorted(name for name in getattr(item, "fixturenames", ()) if name.endswith(SHARED_LANE)):
+            item.add_marker(pytest.mark.xdist_group(shared[0]))
     if wanted:
         left = [item for item in items if not wanted.intersection(marked_claims(item))]
         config.hook.pytest_deselected(items=left)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from readiness.documents import Corpus, Document
+    from readiness.recount import Recount, Unreadable
     from readiness.targets.base import JobStatus, Lane, Submission
 
 INGEST_SECONDS = (
@@ -21,7 +23,7 @@ INGEST_SECONDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: the recount is kept once it is made
 class Ingested:
     """The ingested corpus. Jobs are keyed by job id; a document that occurs twice in the corpus has one
     job.
@@ -34,6 +36,13 @@ class Ingested:
     statuses: Mapping[str, JobStatus]
     submit_seconds: Mapping[str, float]
     total_seconds: float
+
+    @cached_property
+    def recounts(self) -> Mapping[str, Recount | Unreadable]:
+        """What the chunking rule makes of each document, counted here from its file, by job id."""
+        from readiness.recount import recount  # noqa: PLC0415 - parsers that only this needs
+
+        return {job: recount(document) for job, document in self.documents.items()}
 
     @property
     def job_ids(self) -> list[str]:
