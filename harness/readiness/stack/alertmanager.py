@@ -14,7 +14,7 @@ from typing import TypeAlias
 import yaml
 
 from readiness.judge.model import Part, PartState, Text
-from readiness.stack.base import StackPlan, missing_part
+from readiness.stack.base import StackPlan, left_out_part, missing_part
 from readiness.stack.binaries import at_least, find_program, version_of
 from readiness.stack.ports import LOOPBACK
 from readiness.stack.processes import StackError
@@ -150,8 +150,10 @@ def render_config(config: Mapping[str, Yaml], *, sinks: SinksPart, compress: boo
 def alertmanager_part(started: AlertmanagerPart | None) -> Part:
     """The part as the report shows it."""
     program = find_program(*_NAMES)
-    if started is None or program is None:
+    if program is None or not alertmanager_is_here():
         return missing_part("alertmanager", _MISSING)
+    if started is None:
+        return left_out_part("alertmanager", version_of(program))
     note = Text(
         en="alertmanager of this machine, delivering into sinks",
         ko="이 장비의 alertmanager이며 수신기로 전달합니다.",

@@ -113,8 +113,17 @@ class StackInfo:
 
 
 def missing_part(name: str, note: Text) -> Part:
-    """A part that is not on this machine; `note` says what it would add and how to get it."""
+    """A part that this run does not have; `note` says what it would add and how to get it."""
     return Part(name=name, state=PartState.MISSING, provider="", version="", note=note)
+
+
+def left_out_part(name: str, version: str) -> Part:
+    """A part that is on this machine and that the plan did not want."""
+    note = Text(
+        en=f"{name} {version} is on this machine; the plan of this run left it out",
+        ko=f"{name} {version}이(가) 이 장비에 있으나 이 실행의 계획에서 제외되었습니다.",
+    )
+    return missing_part(name, note)
 
 
 def mask_password(url: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from readiness.judge.model import Part, PartState, Text
-from readiness.stack.base import StackPlan, missing_part
+from readiness.stack.base import StackPlan, left_out_part, missing_part
 from readiness.stack.binaries import at_least, find_program, version_of
 from readiness.stack.ports import LOOPBACK
 from readiness.stack.processes import StackError
@@ -145,8 +145,10 @@ def remove_scrape_target(run_dir: Path, name: str) -> None:
 def prometheus_part(started: PrometheusPart | None) -> Part:
     """The part as the report shows it."""
     program = find_program("prometheus")
-    if started is None or program is None:
+    if program is None or not prometheus_is_here():
         return missing_part("prometheus", _MISSING)
+    if started is None:
+        return left_out_part("prometheus", version_of(program))
     note = Text(en="prometheus of this machine", ko="이 장비의 prometheus입니다.")
     if started.broken_rules:
         why = started.broken_rules

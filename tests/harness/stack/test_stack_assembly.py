@@ -67,9 +67,16 @@ def test_a_machine_without_anything_still_has_a_stack(run_dir: Path, monkeypatch
 
 
 def test_monitoring_can_be_left_out(run_dir: Path) -> None:
-    """A plan without monitoring starts neither Prometheus nor Alertmanager."""
+    """A plan without monitoring starts neither server, and does not tell people to install what they have."""
     with Stack.start(StackPlan(redis="fakeredis", monitoring=False), run_dir) as stack:
         assert (stack.info.prometheus_url, stack.info.alertmanager_url) == (None, None)
+        parts = [stack.info.part("prometheus"), stack.info.part("alertmanager")]
+    for part, is_here in zip(
+        parts, (assembly.prometheus_is_here(), assembly.alertmanager_is_here()), strict=True
+    ):
+        assert part
+        assert part.state == "missing"
+        assert ("the plan of this run left it out" in part.note.en) == is_here
 
 
 @pytest.mark.parametrize("moment", ["starting the embedding API simulator and the sinks", "starting Redis"])
