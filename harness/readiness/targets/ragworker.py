@@ -137,15 +137,16 @@ class RagworkerLane(RagworkerApi):
         return f"http://127.0.0.1:{self._port}"
 
     def start_api(self) -> None:
-        """Start the API and wait until it listens; started again, it keeps its port if that is still free."""
+        """Start the API and wait until it listens, on RAG_API_PORT when the lane's settings name one.
+
+        Started again, it keeps its port if that is still free.
+        """
         if self._api is not None and self._api.alive:
             return
-        try:
-            self._start_api_on(self._port)
-        except TargetError:
-            if not self._port:
-                raise
-            self._start_api_on(0)
+        if not self._port:
+            self._start_api({})
+        else:
+            self._restart_api()
         if self._stack.prometheus_url is not None:
             labels = {"lane": self.name}
             add_scrape_target(self._stack.run_dir, self.name, url=self.api_url, labels=labels)
@@ -239,8 +240,14 @@ class RagworkerLane(RagworkerApi):
             "RAG_QUEUE": self.queue,
         }
 
-    def _start_api_on(self, port: int) -> None:
-        process = self._spawn(f"{self.name}-api", "api", {"RAG_API_PORT": str(port)})
+    def _restart_api(self) -> None:
+        try:
+            self._start_api({"RAG_API_PORT": str(self._port)})
+        except TargetError:  # somebody took the port meanwhile
+            self._start_api({"RAG_API_PORT": "0"})
+
+    def _start_api(self, more: Mapping[str, str]) -> None:
+        process = self._spawn(f"{self.name}-api", "api", more)
         self._api = process
         event = self._await_event(process, "api.ready")
         found = event.get("port")

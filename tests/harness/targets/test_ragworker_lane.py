@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -184,6 +185,19 @@ def test_a_setting_that_the_target_refuses_is_one_line(stack: StackInfo) -> None
         with pytest.raises(TargetError, match="RAG_MAX_RETRIES") as caught:
             lane.start_api()
         assert "\n" not in str(caught.value)
+
+
+def test_a_wished_port_that_is_taken_is_said(stack: StackInfo) -> None:
+    """A lane whose settings name a port starts on it or fails with the target's words; it takes no other."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        with open_target("ragworker", stack).lane("port", settings={"RAG_API_PORT": port}) as lane:
+            with pytest.raises(TargetError, match=port):
+                lane.start_api()
+            with pytest.raises(TargetError, match="expected a started API"):
+                lane.enqueue(DOCUMENTS[0])
 
 
 def test_processes_of_a_lane_die_with_a_killed_harness(stack: StackInfo, tmp_path: Path) -> None:
