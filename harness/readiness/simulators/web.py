@@ -49,7 +49,7 @@ class Response:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class BadRequest(ValueError):  # noqa: N818 - the name of HTTP status 400
+class BadRequest(ValueError):
     """The bytes are no request that this server reads; `status` is the answer."""
 
     def __init__(self, status: int, message: str) -> None:
