@@ -17,6 +17,7 @@ from readiness.checking.waiting import wait_until
 from readiness.stack.alertmanager import Yaml, render_config
 from readiness.stack.assembly import Stack
 from readiness.stack.base import StackPlan
+from readiness.stack.ports import answers_http, free_port
 from readiness.stack.prometheus import add_scrape_target, remove_scrape_target
 from readiness.stack.sinks import SinksPart
 
@@ -220,6 +221,14 @@ def test_an_alert_goes_all_the_way_and_a_target_is_scraped(
     message = chat["json"]
     assert isinstance(message, dict)
     assert (message["channel"], message["attachments"][0]["title"]) == ("#ops", "ours: Always")
+
+
+def test_the_users_proxy_is_not_asked_for_loopback(exporter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe reaches a part on loopback although the environment names a proxy."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert answers_http(exporter)
+    assert not answers_http(f"http://127.0.0.1:{free_port()}")
 
 
 def test_broken_rules_and_routing_do_not_stop_a_run(
