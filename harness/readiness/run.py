@@ -28,6 +28,7 @@ from readiness.progress import Progress
 from readiness.stack import Stack, StackPlan, sweep_stray
 from readiness.targets import open_target
 from readiness.targets.base import TargetError
+from readiness.timeline import gather_timeline
 
 LOAD_WORKERS = 2
 
@@ -82,6 +83,7 @@ def _measure(plan: Plan, run_dir: Path, progress: Progress, notebook: _Notebook)
                 deadline_seconds=plan.profile.knobs.checks.timeout_seconds,
                 tell=lambda settled: _tell(progress, settled),
             )
+            gather_timeline(run_dir)
         if not plan.choices.only or set(LOAD_CLAIMS) & set(plan.choices.only):
             with progress.step("load"):
                 notebook.used = _load(plan, run_dir, stack, progress)

@@ -7,7 +7,7 @@ file. Leaves the file, its hash chain and its lock to readiness.evidence, and ev
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -106,6 +106,27 @@ class ClaimEvidence:
         """Anything worth showing, not judged."""
         for one in [self._which(claim)] if claim is not None else self._claims:
             self._writer.record(one, "facts", facts, check=self._check)
+
+    def timeline(
+        self,
+        *,
+        faults: Iterable[tuple[str, float, float]] = (),
+        curves: Mapping[tuple[str, str], Sequence[tuple[float, float]]] | None = None,
+        claim: str | None = None,
+    ) -> None:
+        """What belongs on the report's time axis, in milliseconds since the epoch.
+
+        ``faults`` are (name, injected, recovered); ``curves`` are (name, unit) -> points of (moment, value).
+        """
+        windows = [{"name": name, "start_ms": start, "end_ms": end} for name, start, end in faults]
+        series = [
+            {"name": name, "unit": unit, "points": [list(point) for point in points]}
+            for (name, unit), points in (curves or {}).items()
+        ]
+        one = self._which(claim)
+        self._writer.record(
+            one, "facts", {"timeline": {"faults": windows, "series": series}}, check=self._check
+        )
 
     def attach(self, path: Path, *, claim: str | None = None, name: str | None = None) -> None:
         """Keep a copy of ``path`` with the evidence, with its digest."""

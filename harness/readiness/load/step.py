@@ -35,8 +35,19 @@ POLL_SECONDS = 0.2
 TELL_SECONDS = 2.0
 EXAMPLES = 5
 
-LOAD_CLAIMS = ("H1.job_p95", "H2.dlq", "H3.failure_rate", "H4.sse", "H6.api_p95", "H8.mtbf")
+LOAD_CLAIMS = (
+    "H1.job_p95",
+    "H2.dlq",
+    "H3.failure_rate",
+    "H4.sse",
+    "H6.api_p95",
+    "H8.mtbf",
+    "H9.availability",
+)
 """The claims that this step gives evidence for."""
+
+EXPOSURE_CLAIMS = ("H8.mtbf", "H9.availability")
+"""Those that are about the time without a failure that nobody injected."""
 
 LANE_SETTINGS = {"RAG_EMBEDDING_RATE_LIMIT": "100000"}
 """What a lane needs so that a longer load measures the system and not the limit of 1000 embeddings a minute. The
@@ -228,7 +239,7 @@ def _outcome(claim: str, result: LoadResult, *, workers: int) -> tuple[str, str]
         )
     if claim == "H4.sse" and not figures.streams:
         return "failed", "no job was accepted, so no event stream could be opened"
-    if claim == "H8.mtbf" and not workers:
+    if claim in EXPOSURE_CLAIMS and not workers:
         return "error", "no worker was alive when the load began"
     return "passed", ""
 
