@@ -11,7 +11,6 @@ import random
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Executor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from ragworker.job import ClaimedJob, Figures, Outcome, OutcomeKind
 from ragworker.logs import bind_context, get_logger
 from ragworker.queue import Queue
 from ragworker.settings import Settings
-from ragworker.store import CommitResult, DocumentRow, Store
+from ragworker.store import CommitResult, DocumentRow
 
 logger = get_logger(__name__)
 
@@ -43,6 +42,9 @@ FRAMES_LOGGED: Final = 8
 AWAY: Final = (redis.RedisError, OSError)
 
 Answer = TypeVar("Answer")
+
+#: The transaction that raises the fences of a batch of claims, and finds which of them are committed already.
+Fences = asyncio.Future[dict[str, DocumentRow]]
 
 
 @dataclass(eq=False)
@@ -87,16 +89,12 @@ class Delivery:
 class JobRunner:
     """Runs deliveries; one per worker."""
 
-    def __init__(
-        self, settings: Settings, *, queue: Queue, store: Store, ingestor: Ingestor, threads: Executor
-    ) -> None:
+    def __init__(self, settings: Settings, *, queue: Queue, ingestor: Ingestor) -> None:
         self._settings = settings
         self._queue = queue
-        self._store = store
         self._ingestor = ingestor
-        self._threads = threads
 
-    async def outcome(self, delivery: Delivery, fences: Awaitable[None]) -> Outcome | None:
+    async def outcome(self, delivery: Delivery, fences: Fences) -> Outcome | None:
         """Run the job; what to report, or None when it is no longer ours to report on."""
         job = delivery.job
         try:
@@ -112,17 +110,15 @@ class JobRunner:
             log_failure(job, error)
             return failure_outcome(job, error, self._settings)
 
-    async def _run(self, delivery: Delivery, fences: Awaitable[None]) -> Outcome:
+    async def _run(self, delivery: Delivery, fences: Fences) -> Outcome:
         job = delivery.job
-        await asyncio.shield(asyncio.ensure_future(fences))
+        committed = await asyncio.shield(fences)
+        if job.job_id in committed:
+            # A former owner did it before our fence shut it out. Embedding again would only cost, and a cancel
+            # request came too late.
+            return self._found(job, committed[job.job_id])
         # A list, so that nobody here keeps the document in memory while its chunks are embedded.
         *document, reason = await patiently(lambda: self._queue.fetch(job))
-        if reason is not None or job.delivery > 1 or job.attempt > 1:
-            # A former owner may have committed before our fence shut it out. Then the job is done, and embedding
-            # it again would only cost; a cancel request came too late.
-            earlier = await self._in_thread(lambda: self._store.committed(job.job_id))
-            if earlier is not None:
-                return self._found(job, earlier)
         if reason is not None:
             delivery.cancellation.request(reason)
         result = await self._ingestor.run(delivery, document.pop())
@@ -138,9 +134,6 @@ class JobRunner:
         cost = row.token_count * self._settings.embedding.price_per_million_tokens / 1e6
         figures = Figures(row.words, row.chunk_count, row.token_count, cost)
         return Outcome(job.job_id, job.fence, OutcomeKind.DONE, figures=figures)
-
-    async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 async def look_for_cancellations(queue: Queue, deliveries: Sequence[Delivery]) -> None:

@@ -163,8 +163,8 @@ class Queue:
             "by": by,
         }
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(_cancel_key(job_id), mapping=request)
-            pipe.expire(_cancel_key(job_id), CANCEL_SECONDS)
+            pipe.hset(rows.cancel_key(job_id), mapping=request)
+            pipe.expire(rows.cancel_key(job_id), CANCEL_SECONDS)
             await pipe.execute()
         after = rows.text(await self._run("cancel", job_id, self._settings.history_seconds, HISTORY_LIMIT))
         if not after:
@@ -173,7 +173,7 @@ class Queue:
 
     async def cancel_requested(self, job_id: str) -> str | None:
         """The reason of a pending cancel request, or None."""
-        request = rows.decoded(await self._redis.hgetall(_cancel_key(job_id)))
+        request = rows.decoded(await self._redis.hgetall(rows.cancel_key(job_id)))
         return (request.get("reason") or "no reason given") if request else None
 
     # Workers
@@ -188,7 +188,7 @@ class Queue:
         """What a delivery starts with, in one round trip: the document, and the reason if it was cancelled."""
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.get(f"{self.prefix}payload:{job.job_id}")
-            pipe.hgetall(_cancel_key(job.job_id))
+            pipe.hgetall(rows.cancel_key(job.job_id))
             payload, request = await pipe.execute()
         return payload, rows.cancel_reason(job, request)
 
@@ -196,12 +196,23 @@ class Queue:
         """Fence -> reason of those deliveries whose cancellation is requested; one round trip for all."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for job in jobs:
-                pipe.hgetall(_cancel_key(job.job_id))
+                pipe.hgetall(rows.cancel_key(job.job_id))
             requests = await pipe.execute()
         found = {
             job.fence: rows.cancel_reason(job, request) for job, request in zip(jobs, requests, strict=True)
         }
         return {fence: reason for fence, reason in found.items() if reason is not None}
+
+    async def close_requests(self, jobs: Sequence[ClaimedJob]) -> None:
+        """Make the cancel requests of ended jobs belong to the life that ended, and expire.
+
+        Requests from `request_cancel` do already; one written by hand would cancel the same work for ever.
+        """
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for job in jobs:
+                pipe.hsetnx(rows.cancel_key(job.job_id), "at_ms", str(job.queued_ms))
+                pipe.expire(rows.cancel_key(job.job_id), CANCEL_SECONDS)
+            await pipe.execute()
 
     async def holds(self, worker_id: str, job: ClaimedJob) -> bool:
         """Whether this delivery is still the worker's own."""
@@ -302,7 +313,7 @@ class Queue:
 
     async def requeue(self, job_id: str) -> bool:
         """Give a dead job a fresh series of attempts. False when it is not dead."""
-        await self._redis.delete(_cancel_key(job_id))
+        await self._redis.delete(rows.cancel_key(job_id))
         return bool(await self._run("requeue", job_id, HISTORY_LIMIT))
 
     async def purge(self, job_id: str) -> bool:
@@ -337,7 +348,3 @@ class Queue:
         if script is None:
             script = self._scripts[name] = self._redis.register_script(script_text(name))
         return await script(keys=[self.prefix], args=args)
-
-
-def _cancel_key(job_id: str) -> str:
-    return f"job:cancel:{job_id}"

@@ -22,6 +22,11 @@ from ragworker.job import (
 TEXT_LIMIT: Final = 300
 
 
+def cancel_key(job_id: str) -> str:
+    """The hash that asks for a job's end; spec D1 gives its name."""
+    return f"job:cancel:{job_id}"
+
+
 def cancel_reason(job: ClaimedJob, raw: Mapping[bytes, bytes]) -> str | None:
     """The reason in a cancel request (hash `job:cancel:<id>`), if it is meant for this life of the job."""
     request = decoded(raw)

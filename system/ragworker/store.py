@@ -161,13 +161,18 @@ class Store:
         with self._engine.connect() as connection:
             connection.execute(sql.select(1))
 
-    def raise_fences(self, fences: Iterable[tuple[str, int]]) -> None:
-        """Make (job id, fence) the newest known deliveries; never lowers one."""
+    def raise_fences(self, fences: Iterable[tuple[str, int]]) -> dict[str, DocumentRow]:
+        """Make (job id, fence) the newest known deliveries, never lower one; what is committed already, by job id.
+
+        Both in one transaction: a former owner's commit is in the answer, or it is refused from now on.
+        """
         rows = [{"job_id": job_id, "fence": fence} for job_id, fence in sorted(fences)]
         if not rows:
-            return
+            return {}
         with self._writing() as connection:
             connection.execute(_raise_fence(connection), rows)
+            found = {str(row["job_id"]): _document(connection, str(row["job_id"])) for row in rows}
+        return {job_id: document for job_id, document in found.items() if document is not None}
 
     def next_fence(self, job_id: str) -> int:
         """Raise the job's fence by one and return it: for deliveries that no queue numbers."""

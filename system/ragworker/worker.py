@@ -43,6 +43,7 @@ from ragworker.delivery import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
     Delivery,
+    Fences,
     JobRunner,
     end_tasks,
     job_ids,
@@ -112,7 +113,7 @@ class Worker:
             threads=self._threads,
             worker=self.id,
         )
-        self._runner = JobRunner(settings, queue=queue, store=store, ingestor=ingestor, threads=self._threads)
+        self._runner = JobRunner(settings, queue=queue, ingestor=ingestor)
         self._active: dict[int, Delivery] = {}
         self._ended: list[tuple[Delivery, Outcome]] = []
         self._strangers: dict[int, str] = {}
@@ -219,6 +220,9 @@ class Worker:
         del self._ended[: len(batch)]
         for (delivery, outcome), accepted in zip(batch, taken, strict=True):
             log_end(delivery.job, outcome, accepted=accepted)
+        await self.queue.close_requests(
+            [delivery.job for delivery, outcome in batch if outcome.kind is OutcomeKind.CANCELLED]
+        )
 
     async def _heartbeat(self) -> None:
         if not self._unflushed:
@@ -280,17 +284,19 @@ class Worker:
 
     # One job
 
-    async def _deliver(self, delivery: Delivery, fences: Awaitable[None]) -> None:
+    async def _deliver(self, delivery: Delivery, fences: Fences) -> None:
         job = delivery.job
         with job_ids(job):
             fields = {"attempt": job.attempt, "delivery": job.delivery, "fence": job.fence, "worker": self.id}
             logger.info("job.claimed", extra={"fields": fields})
-            outcome = await self._runner.outcome(delivery, fences)
-        if outcome is not None:
-            self._ended.append((delivery, outcome))
-            self._has_ended.set()
-        del self._active[job.fence]
-        self._slot_freed.set()
+            try:
+                outcome = await self._runner.outcome(delivery, fences)
+                if outcome is not None:
+                    self._ended.append((delivery, outcome))
+                    self._has_ended.set()
+            finally:
+                del self._active[job.fence]
+                self._slot_freed.set()
 
     # What the loops stand on
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -334,6 +335,20 @@ async def test_old_cancel_request_does_not_touch_a_requeued_job(queue: Queue) ->
     await queue.requeue(job_id)
     (again,) = await queue.claim("w1", limit=1)
     assert (await queue.fetch(again))[1] is None
+
+
+async def test_request_written_by_hand_counts_for_one_life_only(
+    queue: Queue, client: redis.asyncio.Redis
+) -> None:
+    """A hash job:cancel:<id> with a reason alone cancels the job (spec D1), but not the same work submitted later."""
+    job_id = (await queue.submit(new_job())).job_id
+    (job,) = await queue.claim("w1", limit=1)
+    await client.hset(f"job:cancel:{job_id}", mapping={"reason": "by hand"})
+    assert await queue.cancelled_among([job]) == {job.fence: "by hand"}
+    await queue.close_requests([job])
+    assert await queue.cancelled_among([job]) == {job.fence: "by hand"}
+    assert await queue.cancelled_among([replace(job, queued_ms=job.queued_ms + 1)]) == {}
+    assert await client.ttl(f"job:cancel:{job_id}") > 0
 
 
 async def test_stats_of_a_worker_are_added_once(queue: Queue) -> None:

@@ -58,11 +58,12 @@ def test_second_commit_finds_the_first(store: Store, tmp_path: Path) -> None:
 
 def test_stale_fence_is_refused(store: Store, tmp_path: Path) -> None:
     """Once a newer delivery has raised the fence the older one cannot commit; the newer one can."""
-    store.raise_fences([("job-1", 10)])
-    store.raise_fences([("job-1", 20), ("job-2", 5)])
+    assert store.raise_fences([("job-1", 10)]) == {}
+    assert store.raise_fences([("job-1", 20), ("job-2", 5)]) == {}
     assert store.commit(document(fence=10), chunks()) is CommitResult.STALE
     assert counts(tmp_path)["documents"] == 0
     assert store.commit(document(fence=20), chunks()) is CommitResult.COMMITTED
+    assert store.raise_fences([("job-1", 30), ("job-2", 31)]) == {"job-1": document(fence=20)}
 
 
 def test_fences_only_rise(store: Store) -> None:

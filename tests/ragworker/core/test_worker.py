@@ -152,18 +152,19 @@ async def test_killed_workers_lose_and_repeat_nothing(lane: Lane, queue: Queue) 
     """Workers killed with SIGKILL in the middle of jobs: every job is done, every effect is there once."""
     lane.embedding.delay_seconds = 0.2
     alive = {process.pid: process for process in [lane.start_worker() for _ in range(4)]}
-    ids = await submit(queue, 32)
-    for _ in range(3):
+    ids: list[str] = []
+    for round_number in range(3):
+        ids += await submit(queue, 12, name=f"round {round_number}")
         busy: list[int] = []
 
-        async def somebody_is_busy(found: list[int] = busy) -> bool:
+        async def somebody_is_busy(found: list[int] = busy, ids: tuple[str, ...] = tuple(ids)) -> bool:
             pids = {
                 line["worker"]: line["pid"] for line in lane.log_lines() if line["message"] == "worker.ready"
             }
             found[:] = [pid for owner in await owners(queue, ids) if (pid := pids.get(owner)) in alive]
             return bool(found)
 
-        await wait_until(somebody_is_busy, seconds=10, what="a worker to hold jobs")
+        await wait_until(somebody_is_busy, seconds=20, what="a worker to hold jobs")
         victim = alive.pop(busy[0])
         victim.kill()
         victim.wait(10)
@@ -388,7 +389,7 @@ async def test_redis_killed_and_back_loses_nothing(
         async def some_done() -> bool:
             return (await queue.gauges()).stats.get("committed", 0) >= 5
 
-        await wait_until(some_done, seconds=10, what="the first jobs")
+        await wait_until(some_done, seconds=20, what="the first jobs")
         await client.config_set("appendfsync", "always")
         own_redis_server.kill()
         await asyncio.sleep(0.5)
