@@ -96,7 +96,9 @@ def _load(plan: Plan, run_dir: Path, stack: Stack, progress: Progress) -> Mappin
         seconds=knobs.load_seconds, users=knobs.load_users, streams=knobs.sse_streams, seed=plan.seed
     )
     target = open_target(plan.profile.target, stack.info)
-    settings: Mapping[str, str] = {**LANE_SETTINGS, **knobs.system_settings}
+    settings: dict[str, str] = {**LANE_SETTINGS, **knobs.system_settings}
+    if plan.choices.api_port:
+        settings["RAG_API_PORT"] = str(plan.choices.api_port)
     writer = EvidenceWriter(
         run_dir, command=f"readiness run --profile {plan.profile.name} --seed {plan.seed}"
     )
@@ -126,7 +128,10 @@ class _Notebook:
         self._began = time.monotonic()
         self.parts: tuple[Part, ...] = ()
         self.used: Mapping[str, str] = {}
-        self._previous = previous_run(plan.root.runs, plan.profile, before=plan.run_id)
+        # A partial run is compared with nothing: what it left out did not move.
+        self._previous = (
+            None if plan.choices.only else previous_run(plan.root.runs, plan.profile, before=plan.run_id)
+        )
 
     @property
     def seconds(self) -> float:
@@ -154,6 +159,7 @@ class _Notebook:
             steps=steps,
             settings=deployment_settings(self.used, self.parts),
             previous=self._previous,
+            only=self._plan.choices.only,
         )
         write_context(self._run_dir, context)
 

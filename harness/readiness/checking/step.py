@@ -1,7 +1,8 @@
-"""The run's step that executes the checks: pytest in a process of its own, watched through the evidence it writes.
+"""The run's step that executes the checks: pytest in a process of its own, watched through the evidence it
+writes.
 
-The outcome of each check is told as it settles. What the outcomes mean is left to the judge: this step fails only
-when pytest itself could not do its work.
+The outcome of each check is told as it settles. What the outcomes mean is left to the judge: this step
+fails only when pytest itself could not do its work.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from readiness.checking.session import DOCUMENTS_VARIABLE, RUN_VARIABLE
 from readiness.errors import HarnessFailure
 from readiness.evidence import read_all
+from readiness.stack.base import REDIS_URL_VARIABLE
 from readiness.stack.processes import ManagedProcess, clean_environment, read_tail, spawn
 
 LOG_NAME = "checks"
@@ -112,6 +114,8 @@ def _environment(run_dir: Path, documents: Path | None) -> dict[str, str]:
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    if REDIS_URL_VARIABLE in os.environ:
+        settings[REDIS_URL_VARIABLE] = os.environ[REDIS_URL_VARIABLE]
     if documents is not None:
         settings[DOCUMENTS_VARIABLE] = str(documents.resolve())
     return clean_environment(settings)

@@ -78,6 +78,7 @@ def judge_claims(
             profile=profile,
             parts=parts,
             excluded=context.excluded,
+            only=context.only,
             fallback_command=f"readiness run --profile {run.profile} --only {claim.id} --seed {run.seed}",
         )
         for claim in profile.claims

@@ -15,6 +15,12 @@ SPECIFIED = {
     "RAG_EMBEDDING_RATE_WINDOW_SECONDS": ("60", "60.0"),
     "RAG_EMBEDDING_RATE_LIMIT": ("1000",),
 }
+SHORTER_WAITS = Text(
+    "Alertmanager ran with shorter group waits than the shipped configuration; routes, receivers and inhibition are "
+    "the shipped ones.",
+    "Alertmanager는 제공되는 설정보다 짧은 그룹 대기 시간으로 실행했습니다. 라우팅, 수신자, 억제 규칙은 제공되는 "
+    "설정과 같습니다.",
+)
 ALWAYS = (
     Text(
         "Everything ran on one machine over loopback: no network latency, no partition between machines, no other "
@@ -39,6 +45,8 @@ def not_shown(
     for part in context.parts:
         if part.state in (PartState.MISSING, PartState.SIMULATED):
             sentences.append(_part(part, claims))
+        elif part.name == "alertmanager":
+            sentences.append(SHORTER_WAITS)
     sentences.extend(_compressed(evidence))
     sentences.extend(_exposure(claim) for claim in claims if _needs_time(claim))
     if context.run.dirty:
@@ -77,6 +85,7 @@ def _part(part: Part, claims: Sequence[ClaimResult]) -> Text:
     names = f" ({', '.join(idle)})" if idle else ""
     items = f"(항목 {', '.join(idle)})" if idle else ""
     title = part_title(part.name)
+    title = title[:1].upper() + title[1:]  # it begins a sentence
     if part.state == PartState.MISSING:
         return Text(
             f"{title} was not there{names}: what it does with this system was not observed.",

@@ -324,7 +324,7 @@ class RunContext:
 
     Kept as context.json in the run folder, so that `verify` can judge again. `excluded` maps claims that the
     target's declared guarantees rule out to the reason why; only these are NOT_APPLICABLE and leave the
-    denominator of the score.
+    denominator of the score. `only` names the claims that a partial run was for; empty: all of them.
     """
 
     run: RunFacts
@@ -333,6 +333,7 @@ class RunContext:
     settings: tuple[Setting, ...] = ()
     previous: Previous | None = None
     excluded: Mapping[str, str] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

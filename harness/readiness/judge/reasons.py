@@ -13,6 +13,10 @@ REASONS: dict[str, Text] = {
         "No evidence was recorded for this claim.",
         "이 항목에 대해 기록된 증거가 없습니다.",
     ),
+    "left_out": Text(
+        "This partial run was for other claims (--only).",
+        "일부 항목만 실행(--only)하여 이 항목은 제외되었습니다.",
+    ),
     "no_outcome": Text(
         "Measurements were recorded, but no check of this claim ran to its end.",
         "측정값은 기록되었으나 이 항목의 검사가 끝까지 수행되지 않았습니다.",

@@ -2,6 +2,7 @@
 
 A rung that holds ends the climb, so the worst and most certain things are said first:
 
+0. left out by the person (--only) and nothing recorded -> NOT_RUN
 1. excluded by the target's guarantees -> NOT_APPLICABLE
 2. the evidence file is damaged -> INVALID
 3. a part that it needs is missing or simulated -> NOT_RUN (a failure on a stand-in may be the stand-in's)
@@ -15,7 +16,7 @@ A rung that holds ends the climb, so the worst and most certain things are said 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from readiness.evidence.records import ClaimFile
@@ -48,12 +49,16 @@ def judge_claim(
     profile: Profile,
     parts: Mapping[str, Part],
     excluded: Mapping[str, str],
+    only: Collection[str],
     fallback_command: str,
 ) -> ClaimResult:
     """Return the claim's result; `fallback_command` stands in where its evidence names none."""
     seen = observe(evidence.records, claim=claim.id, unit=_sample_unit(claim))
     found = estimate(claim.estimator, seen)
-    rung = _climb(claim, evidence, seen, found, parts=parts, excluded=excluded)
+    if only and claim.id not in only and not evidence.records:
+        rung = Rung(Verdict.NOT_RUN, Reason("left_out"))
+    else:
+        rung = _climb(claim, evidence, seen, found, parts=parts, excluded=excluded)
     needed = found.n_needed if rung.verdict == Verdict.INCONCLUSIVE else None
     trusted = rung.verdict not in (Verdict.INVALID, Verdict.NOT_APPLICABLE)
     commands = [record.command for record in evidence.records if record.command]

@@ -53,6 +53,19 @@ def test_full_evidence_proves_every_claim() -> None:
     assert all(result.reason is None and result.needed is None for result in results)
 
 
+def test_what_a_partial_run_left_out_says_so() -> None:
+    """A claim that --only left out is NOT_RUN for that reason; one that was asked for and has nothing is not excused."""
+    assert explain(judged("D1.cancel", [], only=("A5.kill",)).reason).en.startswith("This partial run")
+    asked = judged("A5.kill", [], only=("A5.kill",))
+    assert (asked.verdict, asked.reason and asked.reason.code) == (Verdict.NOT_RUN, "no_evidence")
+
+
+def test_left_out_does_not_hide_a_failure() -> None:
+    """Evidence that was recorded counts, also for a claim that --only did not name."""
+    left_out = judged("D1.cancel", [outcome("failed", "still running")], only=("A5.kill",))
+    assert left_out.verdict == Verdict.FAILED
+
+
 def test_no_evidence_is_not_run() -> None:
     """A run without any evidence proves nothing and fails nothing."""
     results = judge_claims(sample_profile(), {}, context())
