@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import pytest
 
+from readiness.checking.ends import ends_of
 from readiness.checking.history import Request, attempts_on, requests_of
 from readiness.documents import Document
 from readiness.simulators.embedding import GARBAGE
 from readiness.targets.base import JobStatus, Lane
 
-FINISH_SECONDS = 25.0
+FINISH_SECONDS = 20.0
 RETRIES = 4  # RAG_MAX_RETRIES, default
 DOCUMENTS = 3  # of each kind
 RETRY_AFTER_SECONDS = 1.0
@@ -43,12 +44,14 @@ class Retried:
     garbled: tuple[str, ...]
     jobs: Mapping[str, str]
     refused: Mapping[str, str]
-    statuses: Mapping[str, JobStatus]
+    statuses: Mapping[str, JobStatus | None]
     requests: tuple[Request, ...]
 
     def status(self, text: str) -> JobStatus:
-        """How the job of a document ended."""
-        return self.statuses[self.jobs[text]]
+        """How the job of a document ended, or how it was last seen; a lost one fails the check that asks."""
+        status = self.statuses[self.jobs[text]]
+        assert status is not None, f"{text}: the target does not know its job any more"
+        return status
 
     def attempts(self, text: str) -> list[Request]:
         """The true attempts on a document, from the simulator's log."""
@@ -87,6 +90,6 @@ def retried(retry_lane: Lane, seed: int) -> Retried:
         garbled=tuple(garbled),
         jobs=jobs,
         refused=refused,
-        statuses=lane.wait_all(accepted, seconds=FINISH_SECONDS),
+        statuses=ends_of(lane, accepted, seconds=FINISH_SECONDS),
         requests=tuple(requests_of(lane.embedding_log())),
     )

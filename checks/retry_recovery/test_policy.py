@@ -48,7 +48,10 @@ def test_each_failure_has_its_policy(retried: Any, evidence: ClaimEvidence) -> N
         elif vectors != [vector_for(text)]:
             wrong.append(f"{text}: expected the vector of the good answer in SQL, got another one")
     for name, job in retried.refused.items():
-        wrong += refusal_is_wrong(name, retried.statuses[job] if job else None)
+        if job and retried.statuses[job] is None:
+            wrong.append(f"{name}: the target does not know its job any more")
+        else:
+            wrong += refusal_is_wrong(name, retried.statuses[job] if job else None)
     policies = declared_policies()
     wrong += [
         f"{code}: expected the policy {policy}, got {policies.get(code)}"
@@ -64,7 +67,7 @@ def test_each_failure_has_its_policy(retried: Any, evidence: ClaimEvidence) -> N
         gaps_seconds={text: gaps_between(retried.attempts(text)) for text in texts},
         codes={text: codes_of(retried.status(text)) for text in texts},
         refused={
-            name: retried.statuses[job].error_code if job else "at submit"
+            name: retried.statuses[job].error_code if retried.statuses.get(job) else "no job"
             for name, job in retried.refused.items()
         },
     )

@@ -92,7 +92,7 @@ def test_ids_are_kept_when_valid_and_made_when_not(ingested: Ingested, evidence:
 
     # The submit's answer names the same ids in its body, and the job remembers them.
     submission = next(iter(ingested.submissions.values()))
-    status = ingested.statuses[submission.job_id]
+    status = ingested.lane.status(submission.job_id)
     expect(
         "ids in a submit's body equal its headers",
         submission.request_id == submission.headers.get("x-request-id"),

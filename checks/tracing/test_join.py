@@ -34,6 +34,7 @@ def test_ids_join_answer_api_and_worker(ingested: Ingested, evidence: ClaimEvide
     )
     wrong: list[str] = []
     by_job = lines()
+    assert jobs, "no document was committed: there is nothing to join"
     for job in jobs:
         answer = ingested.submissions[job].headers
         ids = (answer.get("x-request-id"), answer.get("x-trace-id"), answer.get("x-correlation-id"))
