@@ -1,0 +1,7 @@
+"""`python -m readiness`: the same as the command `readiness`."""
+
+import sys
+
+from readiness.cli import main
+
+sys.exit(main())
