@@ -138,3 +138,15 @@ def test_every_lint_ignore_has_its_reason_on_the_line() -> None:
             if match and path.name != Path(__file__).name and not re.search(r"[A-Za-z]{3,}", match["rest"]):
                 bare.append(f"{path}:{number}: {line.strip()}")
     assert bare == []
+
+
+def test_the_tour_names_every_module() -> None:
+    """ARCHITECTURE.md names each module of both packages, by its path inside the package."""
+    tour = (REPOSITORY / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    modules = [
+        path.relative_to(*path.parts[:1]).relative_to(path.parts[1])
+        for path in python_files("harness", "system")
+        if path.name != "__init__.py"
+    ]
+    assert len(modules) > 50
+    assert [str(module) for module in modules if f"`{module.as_posix()}`" not in tour] == []
