@@ -216,7 +216,7 @@ class Job:
     def call(self, method: str, path: str, *, name: str, **options: object) -> dict[str, object]:
         """One API request; its line is written whatever came. The JSON object of a good answer, else {}."""
         at, wall = time.monotonic(), time.time()
-        headers = {**self.user.headers, **options.pop("headers", {})}  # type: ignore[dict-item]
+        headers = {**self.user.headers, **options.pop("headers", {})}
         body: dict[str, object] = {}
         problem: str | None = "cut off"
         status = 0
@@ -246,13 +246,13 @@ class Job:
 
 def read_answer(response: object) -> tuple[dict[str, object], str | None]:
     """The JSON object of a 2xx answer and None, or {} and what is wrong."""
-    status = response.status_code  # type: ignore[attr-defined]
+    status = response.status_code
     if not status:
         return {}, repr(getattr(response, "error", "no answer"))[:200]
     if not 200 <= status < 300:
         return {}, f"status {status}"
     try:
-        body = json.loads(response.content)  # type: ignore[attr-defined]
+        body = json.loads(response.content)
     except (ValueError, TypeError, OSError) as error:
         return {}, f"no JSON: {error!r}"[:200]
     return (body, None) if isinstance(body, dict) else ({}, "no JSON object")
@@ -369,7 +369,7 @@ def begin(environment: Environment, **_: object) -> None:
             "due": GENERATOR.due,
         },
     )
-    GENERATOR.watch = gevent.spawn(watch_self, environment)  # type: ignore[attr-defined]
+    GENERATOR.watch = gevent.spawn(watch_self, environment)
     logging.getLogger(__name__).info("seed %d; repeat with %s=%d", SEED, plans.SEED_VARIABLE, SEED)
 
 
@@ -377,6 +377,6 @@ def begin(environment: Environment, **_: object) -> None:
 def end(environment: Environment, **_: object) -> None:
     """Write the totals; a log without this line comes from a generator that died."""
     del environment
-    GENERATOR.watch.kill()  # type: ignore[attr-defined]
+    GENERATOR.watch.kill()
     LOG.write("stop", {"at": time.monotonic(), "wall": time.time(), "jobs": GENERATOR.jobs, "cut": LOG.cut})
     LOG.flush()

@@ -22,7 +22,7 @@ from typing import IO, Final
 try:
     import fcntl
 except ImportError:  # Windows: no flock; files are wiped in order, but a killed process' files are not swept
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # no such module on Windows
 
 #: Bytes written at a time when wiping.
 PIECE_BYTES: Final = 1 << 20

@@ -100,7 +100,7 @@ def render_html(card: Scorecard, *, lang: Lang) -> str:
     Deterministic: the same scorecard gives the same bytes.
     """
     # Imported here because matplotlib takes a second that only the page needs.
-    from readiness.render.charts import charts_of  # noqa: PLC0415
+    from readiness.render.charts import charts_of  # noqa: PLC0415 - matplotlib is slow to import
 
     script = _asset("page.js")
     values: dict[str, object] = {

@@ -212,7 +212,7 @@ def test_an_unreadable_file_and_subfolder_are_skipped_not_fatal(
     def opened(self: Path, *args: object, **options: object) -> object:
         if self.name == "locked.txt":
             raise PermissionError(13, "Permission denied")
-        return true_open(self, *args, **options)  # type: ignore[call-overload]
+        return true_open(self, *args, **options)
 
     monkeypatch.setattr(module.os, "listdir", listdir)
     monkeypatch.setattr(Path, "open", opened)

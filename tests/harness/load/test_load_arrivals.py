@@ -31,7 +31,7 @@ def test_a_plan_without_bounds_is_refused(change: dict[str, float]) -> None:
     """Zero requests, no end, or more than one generator can send: refused before anything starts."""
     good = {"seconds": 12, "users": 20, "streams": 320, "seed": 1}
     with pytest.raises(BadInput, match="load plan: expected"):
-        LoadPlan(**{**good, **change})  # type: ignore[arg-type]
+        LoadPlan(**{**good, **change})
 
 
 def test_a_plan_survives_the_environment() -> None:

@@ -86,7 +86,7 @@ def test_an_orderly_run_is_believed_and_read_exactly() -> None:
 )
 def test_a_disturbed_generator_is_not_believed(spoil: object, words: str) -> None:
     """Each way in which the generator itself can spoil the measurement is named."""
-    assert words in why_unbelievable(read_figures(spoil(good_run())))  # type: ignore[operator]
+    assert words in why_unbelievable(read_figures(spoil(good_run())))
 
 
 def test_a_request_without_a_proper_answer_counts_with_its_deadline() -> None:

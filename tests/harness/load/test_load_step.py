@@ -108,7 +108,7 @@ def test_a_good_service_gives_evidence_that_equals_what_the_service_counted(tmp_
     service = ran.service
     assert ran.result.problem == ""
     assert len(service.born) == service.streams == len(set(service.texts)) == len(set(service.keys)) == 40
-    assert len(ran.data("H6.api_p95", "samples")["values"]) == service.requests  # type: ignore[arg-type]
+    assert len(ran.data("H6.api_p95", "samples")["values"]) == service.requests
     assert ran.data("H3.failure_rate", "trials")["n"] == 40
     assert ran.data("H3.failure_rate", "trials")["failures"] == 0
     assert ran.data("H4.sse", "trials") == {"n": 40, "failures": 0, "unit": "streams", "examples": []}
@@ -167,7 +167,7 @@ def test_a_service_that_answers_nothing_fails(tmp_path: Path, mood: Mood) -> Non
     assert outcome == "failed"
     assert "none of 8 requests" in str(reason)
     assert ran.data("H3.failure_rate", "trials")["failures"] == 8
-    assert min(ran.data("H6.api_p95", "samples")["values"]) >= 10_000  # type: ignore[type-var, arg-type]
+    assert min(ran.data("H6.api_p95", "samples")["values"]) >= 10_000
 
 
 def test_a_generator_that_dies_measures_nothing(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_the_parts_stand_in_the_order_of_the_report(pages: dict[Lang, str]) -> N
 
 def test_the_title_says_verdict_target_profile_and_day(pages: dict[Lang, str]) -> None:
     """A browser tab or a file list tells runs apart."""
-    assert soup(pages["en"]).title.get_text() == "NOT READY · ragworker · quick · 2026-11-23"  # type: ignore[union-attr]
+    assert soup(pages["en"]).title.get_text() == "NOT READY · ragworker · quick · 2026-11-23"
 
 
 @pytest.mark.parametrize("lang", ["en", "ko"])
@@ -157,7 +157,7 @@ def test_long_foreign_text_is_bounded(hostile: Scorecard) -> None:
     """10 kB of error text in every claim: the page says how much it left out and stays below 2 MB."""
     page = render_html(hostile, lang="en")
     assert len(page.encode()) < PAGE_MAX_BYTES
-    assert LONG not in soup(page).body.get_text().partition('"schema"')[0]  # type: ignore[union-attr]
+    assert LONG not in soup(page).body.get_text().partition('"schema"')[0]
     assert "more characters in the evidence" in page
 
 

@@ -224,7 +224,7 @@ def test_file_caught_before_its_lock_is_made_again(tmp_path: Path, monkeypatch: 
         if not caught:
             caught.append(next(tmp_path.glob("w1.*")))
             caught[0].unlink()
-        real(file, operation)  # type: ignore[arg-type]
+        real(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock_after_a_sweep)
     with PrivateFiles(tmp_path, owner="w1").hold(b"text") as path:

@@ -101,7 +101,7 @@ async def test_far_slot_is_not_reserved(client: redis.asyncio.Redis) -> None:
 
 def small(**changes: float) -> EmbeddingSettings:
     values = {"rate_limit": 4, "rate_window_seconds": 0.3, **changes}
-    return EmbeddingSettings(**values)  # type: ignore[arg-type]
+    return EmbeddingSettings(**values)
 
 
 async def test_two_processes_share_one_limit(client: redis.asyncio.Redis) -> None:

@@ -38,7 +38,7 @@ def chunks(count: int = 2) -> Iterator[ChunkRow]:
 def counts(tmp_path: Path) -> dict[str, int]:
     names = ("documents", "chunks", "vectors", "commit_log")
     with closing(sqlite3.connect(tmp_path / "rag.db")) as connection:
-        return {name: connection.execute(f"select count(*) from {name}").fetchone()[0] for name in names}  # noqa: S608
+        return {name: connection.execute(f"select count(*) from {name}").fetchone()[0] for name in names}  # noqa: S608 - the names are literals of this file
 
 
 def test_commit_writes_the_whole_effect(store: Store, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_processes_make_the_schema_together(tmp_path: Path) -> None:
 
 def test_schema_is_postgresql_too() -> None:
     """Every table compiles for PostgreSQL: 64-bit fences, bytea vectors, a generated log id."""
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    dialect = postgresql.dialect()
     text = "".join(str(CreateTable(table).compile(dialect=dialect)) for table in metadata.sorted_tables)
     assert "fence BIGINT NOT NULL" in text
     assert "embedding BYTEA NOT NULL" in text

@@ -44,14 +44,14 @@ def test_retry_delay_is_the_formula_rounded_once(retry: int, base: float) -> Non
 def test_retry_number_must_be_a_positive_integer(retry: object) -> None:
     """Anything else is a ValueError."""
     with pytest.raises(ValueError, match="retry: expected"):
-        calculate_retry_delay(retry)  # type: ignore[arg-type]
+        calculate_retry_delay(retry)
 
 
 @pytest.mark.parametrize("base", [0, -1.0, math.nan, math.inf, True, "1"])
 def test_retry_base_must_be_a_positive_number(base: object) -> None:
     """Anything else is a ValueError."""
     with pytest.raises(ValueError, match="base: expected"):
-        calculate_retry_delay(1, base=base)  # type: ignore[arg-type]
+        calculate_retry_delay(1, base=base)
 
 
 def test_there_are_nineteen_codes_with_one_policy_each() -> None:
