@@ -54,7 +54,7 @@ def test_full_evidence_proves_every_claim() -> None:
 
 
 def test_what_a_partial_run_left_out_says_so() -> None:
-    """A claim that --only left out is NOT_RUN for that reason; one that was asked for and has nothing is not excused."""
+    """A claim that --only left out is NOT_RUN for that reason; one that was asked for is not excused by it."""
     assert explain(judged("D1.cancel", [], only=("A5.kill",)).reason).en.startswith("This partial run")
     asked = judged("A5.kill", [], only=("A5.kill",))
     assert (asked.verdict, asked.reason and asked.reason.code) == (Verdict.NOT_RUN, "no_evidence")
