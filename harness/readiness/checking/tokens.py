@@ -39,7 +39,8 @@ def forgeries(claims: Mapping[str, Any], *, secret: str, now: int) -> dict[str, 
     token = good(claims, secret=secret)
     head, body, signature = token.split(".")
     root = encode_segment(json.dumps({**claims, "sub": "root"}).encode())
-    bent = signature[:-2] + ("AA" if signature[-2:] != "AA" else "BB")
+    # The first character, because the last one carries unused bits: two texts of it can be the same signature.
+    bent = ("A" if signature[0] != "A" else "B") + signature[1:]
 
     def without(name: str) -> str:
         return good({key: value for key, value in claims.items() if key != name}, secret=secret)

@@ -71,7 +71,7 @@ def outcomes(folder: Path, claim: str = "A.one") -> list[dict[str, Any]]:
     ],
 )
 def test_each_end_of_a_check_is_told_to_its_claim(
-    pytester: pytest.Pytester, run_folder: Path, body: str, fixtures: str, outcome: str, reason: str
+    pytester: pytest.Pytester, run_folder: Path, *, body: str, fixtures: str, outcome: str, reason: str
 ) -> None:
     """Passing, failing, skipped, expected failures and broken checks leave the record that says so, once."""
     pytester.makepyfile(test_check=CHECKS.format(body=body, fixtures=fixtures))
