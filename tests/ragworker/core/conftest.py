@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,10 +10,21 @@ from pathlib import Path
 import fakeredis
 import pytest
 import redis.asyncio
-from core_parts import RedisServer, missing_redis, named_server, redis_binaries
+from core_parts import (
+    EmbeddingServer,
+    Lane,
+    RedisServer,
+    make_lane,
+    missing_redis,
+    named_server,
+    redis_binaries,
+)
 
+from ragworker.limits import RedisLimiter
 from ragworker.queue import Queue, connect
 from ragworker.settings import QueueSettings
+from ragworker.store import Store
+from ragworker.worker import Worker
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +83,47 @@ def queue(client: redis.asyncio.Redis) -> Queue:
     """A fresh queue with a short lease."""
     settings = QueueSettings(lease_seconds=0.25, max_deliveries=3, history_seconds=60)
     return Queue(client, name=f"test-{secrets.token_hex(6)}", settings=settings)
+
+
+@pytest.fixture
+def embedding() -> Iterator[EmbeddingServer]:
+    """An embedding API."""
+    made = EmbeddingServer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def lane(tmp_path: Path, redis_server: RedisServer, embedding: EmbeddingServer) -> Iterator[Lane]:
+    """A lane on a shared real Redis."""
+    made = make_lane(tmp_path, redis_server.url, embedding)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+async def lane_queue(lane: Lane) -> AsyncIterator[Queue]:
+    """The lane's queue, as the API sees it."""
+    client = connect(lane.settings.redis_url)
+    yield Queue(client, name=lane.settings.queue_name, settings=lane.settings.queue)
+    await client.aclose()
+
+
+@pytest.fixture
+async def start(lane: Lane, lane_queue: Queue) -> AsyncIterator[list[Worker]]:
+    """One worker inside this process, stopped at the end."""
+    client = connect(lane.settings.redis_url)
+    store = Store(lane.settings.database_url)
+    limiter = RedisLimiter(client, queue=lane_queue.name, settings=lane.settings.embedding)
+    made = Worker(
+        lane.settings,
+        queue=Queue(client, name=lane_queue.name, settings=lane.settings.queue),
+        store=store,
+        limiter=limiter,
+    )
+    running = asyncio.create_task(made.run())
+    yield [made]
+    made.stop()
+    await asyncio.wait_for(running, 20)
+    await client.aclose()
+    store.close()

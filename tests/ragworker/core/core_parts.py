@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,7 +24,18 @@ import pytest
 import redis
 import redis.asyncio
 
-from ragworker.job import NewJob, Priority
+from ragworker.job import (
+    ClaimedJob,
+    Figures,
+    JobError,
+    JobState,
+    JobView,
+    NewJob,
+    Outcome,
+    OutcomeKind,
+    Priority,
+)
+from ragworker.queue import Queue
 from ragworker.settings import Settings
 
 #: A server starts in about 50 ms; a busy machine takes longer.
@@ -259,3 +270,57 @@ def make_lane(folder: Path, redis_url: str, embedding: EmbeddingServer, **enviro
         **environ,
     }
     return Lane(values, Settings.load(values), embedding)
+
+
+def outcome(job: ClaimedJob, kind: OutcomeKind, *, delay_ms: int = 0, code: str = "") -> Outcome:
+    error = JobError(code, "what went wrong") if code else None
+    figures = Figures(words=3, chunks=1, tokens=4, cost_usd=0.00000008)
+    return Outcome(job.job_id, job.fence, kind, delay_ms=delay_ms, error=error, figures=figures)
+
+
+async def places(queue: Queue, client: redis.asyncio.Redis, job_id: str) -> list[str]:
+    """Where the job's id is kept: the invariant says exactly one place while it is not terminal."""
+    found = []
+    for name in ("high", "normal"):
+        ids = await client.lrange(f"{queue.prefix}ready:{name}", 0, -1)
+        found += [f"ready:{name}"] * ids.count(job_id.encode())
+    for name in ("delayed", "dlq"):
+        if await client.zscore(f"{queue.prefix}{name}", job_id) is not None:
+            found.append(name)
+    async for key in client.scan_iter(match=f"{queue.prefix}claimed:*"):
+        if await client.hexists(key, job_id):
+            found.append(key.decode().removeprefix(queue.prefix))
+    return found
+
+
+async def ended(queue: Queue, ids: list[str], *, seconds: float = 20) -> dict[str, JobView]:
+    """The jobs once all have ended."""
+    views: dict[str, JobView] = {}
+
+    async def all_ended() -> bool:
+        for job_id in ids:
+            if job_id not in views:
+                view = await queue.get(job_id)
+                assert view is not None, f"{job_id} is lost"
+                if not view.state.terminal:
+                    return False
+                views[job_id] = view
+        return True
+
+    await wait_until(all_ended, seconds=seconds, what="all jobs to end")
+    return views
+
+
+def text_of(words: int) -> bytes:
+    return " ".join(f"w{number}" for number in range(words)).encode()
+
+
+async def submit(queue: Queue, count: int, *, words: int = 400, name: str = "job") -> list[str]:
+    jobs = [new_job(f"{name} {number}", payload=text_of(words)) for number in range(count)]
+    return [(await queue.submit(job)).job_id for job in jobs]
+
+
+async def owners(queue: Queue, ids: Iterable[str]) -> set[str]:
+    """The workers that run any of these jobs now."""
+    views = [view for job_id in ids if (view := await queue.get(job_id)) and view.state is JobState.RUNNING]
+    return {str(view.history[-1].worker) for view in views}
