@@ -35,6 +35,8 @@ def seal_run(run_dir: Path) -> None:
 def conclude(run_dir: Path, *, lang: Language) -> tuple[Scorecard, Path]:
     """Judge the evidence of ``run_dir`` and write every format. Returns the scorecard and the path of the page."""
     card = judge_run(run_dir)
+    # matplotlib keeps a list of fonts; it would write it into the person's home.
+    os.environ.setdefault("MPLCONFIGDIR", str(run_dir / "data" / "matplotlib"))
     for face in FORMATS.values():
         _replace(run_dir / face.filename, face.render(card, lang).encode())
     return card, run_dir / PAGE
