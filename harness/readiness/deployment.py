@@ -10,7 +10,7 @@ from typing import Final
 
 from readiness.judge.model import Part, PartState, Setting
 
-NOT_SET: Final = "not set (the system's default)"
+NOT_TOLD: Final = "-"  # the system did not say, or the load step did not run
 
 # Name and what the specification requires of it (A1, B1-B3, C2, G5, I1).
 VARIABLES: Final[tuple[tuple[str, str], ...]] = (
@@ -43,10 +43,10 @@ KUBERNETES: Final = Setting(
 
 
 def deployment_settings(used: Mapping[str, str], parts: tuple[Part, ...]) -> tuple[Setting, ...]:
-    """Return one row a setting. ``used`` is the environment of the examined system, ``parts`` the run's stack."""
+    """Return one row a setting. ``used``: what the system said is in force; ``parts``: the run's stack."""
     known = {part.name: part for part in parts}
     variables = [
-        Setting(name=name, used=used.get(name, NOT_SET), required=needed) for name, needed in VARIABLES
+        Setting(name=name, used=used.get(name, NOT_TOLD), required=needed) for name, needed in VARIABLES
     ]
     stack = [
         Setting(name=title, used=_words(known.get(name)), required=needed) for name, title, needed in PARTS

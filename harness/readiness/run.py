@@ -115,7 +115,7 @@ def _load(plan: Plan, run_dir: Path, stack: Stack, progress: Progress) -> Mappin
             notify=progress.waiting,
             locustfile=plan.root.path / "loadtests" / "locustfile.py",
         )
-        return dict(lane.settings)
+        return dict(lane.effective_settings)
 
 
 class _Notebook:

@@ -140,6 +140,22 @@ class Settings:
         known = (self.jwt_secret, self.embedding.api_key, self.alertmanager_webhook_url, *passwords)
         return tuple(value for value in known if value)
 
+    def effective(self) -> dict[str, str]:
+        """The deployment settings of spec I1 as they are in force, by their names; URLs only as set or not set."""
+        return {
+            "USE_DURABLE_WORKER": _word(self.use_durable_worker),
+            "RAG_EMBEDDING_BATCH_SIZE": str(self.embedding.batch_size),
+            "RAG_EMBEDDING_RATE_LIMIT": str(self.embedding.rate_limit),
+            "RAG_EMBEDDING_CONCURRENCY": str(self.embedding.concurrency),
+            "RAG_MAX_RETRIES": str(self.max_retries),
+            "PROMETHEUS_ENABLED": _word(self.prometheus_enabled),
+            "GRAFANA_DASHBOARD_ENABLED": _word(self.grafana_dashboard_enabled),
+            "ALERTMANAGER_WEBHOOK_URL": "set" if self.alertmanager_webhook_url else "not set",
+            "DISTRIBUTED_TRACING_ENABLED": _word(self.distributed_tracing_enabled),
+            "LOG_FORMAT": self.log_format,
+            "LOG_LEVEL": self.log_level,
+        }
+
     def check_together(self) -> None:
         """Refuse values that are fine alone but not with each other."""
         if self.chunk_overlap_words >= self.chunk_words:
@@ -153,6 +169,10 @@ class Settings:
                 f"RAG_EMBEDDING_TOKEN_LIMIT: expected 0 (off) or at least one chunk's tokens ({largest}), "
                 f"got: {self.embedding.token_limit}. Raise it, or no chunk could ever leave."
             )
+
+
+def _word(switch: bool) -> str:
+    return "true" if switch else "false"
 
 
 @dataclass(frozen=True, slots=True)

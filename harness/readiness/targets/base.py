@@ -186,6 +186,10 @@ class Lane(Protocol):
         """The settings its processes get, as the environment has them."""
 
     @property
+    def effective_settings(self) -> Mapping[str, str]:
+        """The settings that the running system says are in force; empty when it does not say, or before its start."""
+
+    @property
     def embedding_key(self) -> str: ...
     @property
     def database_url(self) -> str: ...

@@ -115,6 +115,7 @@ class RagworkerLane(RagworkerApi):
         self.embedding_key = self.settings["RAG_EMBEDDING_API_KEY"]
         self.database_url = self.settings["DATABASE_URL"]
         self.temp_dir = Path(self.settings["RAG_TEMP_DIR"])
+        self.effective_settings: dict[str, str] = {}
         self.workers: list[Worker] = []
         self._processes: list[ManagedProcess] = []
         self._api: ManagedProcess | None = None
@@ -254,6 +255,9 @@ class RagworkerLane(RagworkerApi):
         if not isinstance(found, int):
             raise TargetError(f"{process.name}: expected api.ready with a port, got: {event}")
         self._port = found
+        told = event.get("settings")
+        if isinstance(told, dict):
+            self.effective_settings = {str(name): str(value) for name, value in told.items()}
 
     def _spawn(self, name: str, verb: str, more: Mapping[str, str]) -> ManagedProcess:
         argv = [sys.executable, "-m", "ragworker", verb]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -49,18 +50,22 @@ def serve(settings: Settings, *, flag: FlagSource) -> int:
         signal.signal(number, lambda *_: None)
     # Its own way of ending streams cuts them in the middle of the chunked body; ours finishes it.
     AppStatus.enable_automatic_graceful_drain = False
-    _Server(config, services=app.state.services, host=host, port=port).run(sockets=[listener])
+    fields = {"host": host, "port": port, "settings": settings.effective()}
+    _Server(config, services=app.state.services, fields=fields).run(sockets=[listener])
     logger.info("api.stopped")
     return 0
 
 
 class _Server(uvicorn.Server):
-    """Says `api.ready` with the real port once it accepts connections; ends event streams before it waits for them."""
+    """Says `api.ready`, with port and settings in force, once it accepts connections.
 
-    def __init__(self, config: uvicorn.Config, *, services: Services, host: str, port: int) -> None:
+    Ends event streams before it waits for them.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, services: Services, fields: Mapping[str, object]) -> None:
         super().__init__(config)
         self._services = services
-        self._fields = {"host": host, "port": port}
+        self._fields = fields
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._services.end_streams()
