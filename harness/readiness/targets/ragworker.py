@@ -7,9 +7,11 @@ API and workers with an environment of their own; nothing of the user's `RAG_*` 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import secrets
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -117,6 +119,8 @@ class RagworkerLane(RagworkerApi):
         self.temp_dir = Path(self.settings["RAG_TEMP_DIR"])
         self.effective_settings: dict[str, str] = {}
         self.workers: list[Worker] = []
+        self._worker_numbers = itertools.count(1)  # a number is a log's name: taken once, under the lock
+        self._numbering = threading.Lock()
         self._processes: list[ManagedProcess] = []
         self._api: ManagedProcess | None = None
         self._port = 0
@@ -164,8 +168,10 @@ class RagworkerLane(RagworkerApi):
             self._api.kill()
 
     def start_worker(self) -> Worker:
-        """Start one more worker and wait until it takes jobs."""
-        process = self._spawn(f"{self.name}-worker-{len(self.workers) + 1}", "worker", {})
+        """Start one more worker and wait until it takes jobs. Threads that outlive it may do so at once."""
+        with self._numbering:
+            number = next(self._worker_numbers)
+        process = self._spawn(f"{self.name}-worker-{number}", "worker", {})
         worker = RagworkerWorker(process)
         self.workers.append(worker)
         self._await_event(process, "worker.ready")

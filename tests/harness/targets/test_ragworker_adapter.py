@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from readiness.errors import BadInput
 from readiness.stack.base import StackInfo
 from readiness.stack.binaries import embedded_redis_program, find_program
 from readiness.stack.redis import start_private_redis
-from readiness.targets import TARGETS, open_target
+from readiness.targets import TARGETS, open_target, ragworker
 from readiness.targets.base import DeadlineExceeded, HasDeadLetters, JsonObject, Killable, TargetError
 from readiness.targets.ragworker import RagworkerLane
 from readiness.targets.ragworker_answers import read_status, read_submission, sample
@@ -317,6 +319,43 @@ def test_a_lane_leaves_nothing_in_somebody_elses_redis(tmp_path: Path) -> None:
         lane.close()
         assert sorted(client.keys()) == ["other", "{rag:somebody-else}:stats"]
     server.stop()
+
+
+class StartedAtOnce:
+    """What stands in for a process: ready at once, and nothing to end."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.pid = 0
+
+    def wait_event(self, message: str, seconds: float) -> dict[str, object]:
+        """The event, without fields."""
+        return {"message": message}
+
+    def terminate(self) -> None:
+        """Nothing runs."""
+
+    def await_end(self, deadline: float) -> None:
+        """Nothing runs."""
+
+
+def test_workers_started_at_once_have_logs_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers that start at the same moment take different names, and so different logs."""
+    both_spawn = threading.Barrier(2)
+
+    def spawn(run_dir: Path, name: str, argv: Sequence[str], **_: object) -> StartedAtOnce:
+        both_spawn.wait(timeout=10)
+        return StartedAtOnce(name)
+
+    monkeypatch.setattr(ragworker, "spawn", spawn)
+    lane = RagworkerLane(stack_info(tmp_path), "crowd", settings={}, redis_url=None)
+    with ThreadPoolExecutor(2) as pool:
+        names = [start.result().name for start in [pool.submit(lane.start_worker) for _ in range(2)]]
+    assert sorted(names) == ["crowd-worker-1", "crowd-worker-2"]
+    assert sorted(worker.name for worker in lane.workers) == sorted(names)
+    lane.close()
 
 
 def test_asking_before_the_api_runs_is_said(tmp_path: Path) -> None:
