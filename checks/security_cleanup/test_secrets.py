@@ -16,9 +16,6 @@ from readiness.documents import Document
 FINISH_SECONDS = 20.0
 LARGEST_BYTES = 64 * 1024 * 1024  # of one file; a log above it would be a finding of its own
 FOLDERS = ("logs", "evidence")
-WITNESS = (
-    "embedding-requests.jsonl"  # the simulator's true log tells lanes apart by the key that it was shown
-)
 
 
 @pytest.mark.claim("SEC.secrets")
@@ -91,7 +88,7 @@ def test_canaries_are_in_no_file_of_the_run(
         f"a canary is empty: {[name for name, canary in canaries.items() if not canary]}"
     )
     evidence.trials(scanned, len({where.partition(" in ")[2] for where in found}), "files", examples=found)
-    evidence.facts(canaries=sorted(canaries), folders=FOLDERS, left_out=WITNESS, answers=len(answers))
+    evidence.facts(canaries=sorted(canaries), folders=FOLDERS, answers=len(answers))
     assert not found, f"expected no canary anywhere, got: {found[0]}"
 
 
@@ -101,8 +98,8 @@ def ended(client: Any, secured: Any, job: str) -> bool:
 
 
 def files(run_dir: Path) -> Iterator[tuple[str, str]]:
-    """Every log and evidence file with its text, except the witness of the API keys itself."""
+    """Every log and evidence file with its text, the simulators' own logs included."""
     for folder in FOLDERS:
         for path in sorted((run_dir / folder).rglob("*")):
-            if path.is_file() and path.name != WITNESS and path.stat().st_size <= LARGEST_BYTES:
+            if path.is_file() and path.stat().st_size <= LARGEST_BYTES:
                 yield str(path.relative_to(run_dir)), path.read_text(encoding="utf-8", errors="replace")

@@ -15,9 +15,10 @@ Control (loopback, no key):
 - `GET /_control/log?key=` gives `{"requests": [...], "open", "dropped"}` in order of arrival; without
   `key`, all.
 
-A record has `key`, `at` and `ended` (seconds of CLOCK_MONOTONIC, one clock for all processes of the
-machine), `wall` (UTC), `inputs`, `words`, `sha256` of each input, `status` (499: the client went away
-before the answer), `in_flight` (of that key at arrival, itself included) and `rule` (index, or null).
+A record has `key_sha256` (`key_digest` of the key: no log holds the key itself), `at` and `ended` (seconds
+of CLOCK_MONOTONIC, one clock for all processes of the machine), `wall` (UTC), `inputs`, `words`, `sha256` of
+each input, `status` (499: the client went away before the answer), `in_flight` (of that key at arrival,
+itself included) and `rule` (index, or null).
 
 The vector of a text (64 dimensions): concatenate SHA-256 of the UTF-8 text followed by the ASCII digit 0,
 1, 2, 3; read the 128 bytes as 64 big-endian unsigned 16-bit numbers p; c = 2p - 65535; the component is c /
@@ -66,6 +67,9 @@ MAX_INPUTS = 2048
 
 GARBAGE = ("json", "shape", "count", "nan")
 
+KEY_DIGEST_CHARS = 16
+"""Hexadecimal digits of a key's digest: enough to tell the lanes of a run apart, and short to read."""
+
 _NOT_JSON = b'{"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2'
 _CACHED_VECTORS = 4096
 _RULE_KEYS = {"contains", "times", "status", "retry_after", "delay_ms", "garbage"}
@@ -75,6 +79,11 @@ def vector_for(text: str) -> tuple[float, ...]:
     """The vector of one input, as the module's docstring defines it: what a check recomputes."""
     packed = _packed_vector(text)
     return struct.unpack(f"<{DIMENSIONS}f", packed)
+
+
+def key_digest(key: str) -> str:
+    """What stands for an API key in the log: the first digits of its SHA-256, empty when none was shown."""
+    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:KEY_DIGEST_CHARS] if key else ""
 
 
 @dataclass(slots=True)
@@ -153,8 +162,9 @@ class RequestLog:
 
     def add(self, arrival: Arrival, status: int) -> None:
         """Write one finished request."""
+        owner = key_digest(arrival.key)
         record = {
-            "key": arrival.key,
+            "key_sha256": owner,
             "at": arrival.at,
             "wall": arrival.wall,
             "ended": time.monotonic(),
@@ -169,12 +179,13 @@ class RequestLog:
         }
         line = json.dumps(record).encode()
         os.write(self._file, line + b"\n")
-        self._kept.append((arrival.at, arrival.key, line))
+        self._kept.append((arrival.at, owner, line))
         self._count += 1
 
     def answer(self, key: str | None, *, open_requests: int) -> Response:
         """The records of one key (None: of all) in the order of their arrival."""
-        chosen = sorted((at, line) for at, owner, line in self._kept if key is None or owner == key)
+        wanted = None if key is None else key_digest(key)
+        chosen = sorted((at, line) for at, owner, line in self._kept if wanted in (None, owner))
         tail = f'], "open": {open_requests}, "dropped": {self._count - len(self._kept)}}}'.encode()
         return Response(200, b'{"requests": [' + b", ".join(line for _, line in chosen) + tail)
 

@@ -122,6 +122,23 @@ def test_the_log_tells_what_was_sent(simulator: Simulator, log_file: Path) -> No
     assert [json.loads(line) for line in log_file.read_text().splitlines()] == simulator.log(None)
 
 
+def test_no_key_is_written_down(simulator: Simulator, log_file: Path) -> None:
+    """File and answers name a key by its digest only; asking with the key still finds its requests, and no other's."""
+    simulator.embed("mine")
+    simulator.embed("not mine", key="sk-other")
+    simulator.client.post("/v1/embeddings", json={"input": "nobody's"})
+    logged = simulator.log(None)
+    assert [record["key_sha256"] for record in logged] == [
+        hashlib.sha256(KEY.encode()).hexdigest()[:16],
+        hashlib.sha256(b"sk-other").hexdigest()[:16],
+        "",
+    ]
+    assert [simulator.log(key) for key in (KEY, "sk-other", "")] == [[record] for record in logged]
+    for text in (log_file.read_text(), json.dumps(logged)):
+        assert KEY not in text
+        assert "sk-other" not in text
+
+
 @pytest.mark.parametrize(
     ("rule", "status", "retry_after"),
     [
