@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+# Tests mostly wait for processes; three at a time keep two cores busy.
+TEST_PROCESSES ?= 3
 
 # Debian packages with the real parts: Redis and Sentinel, Prometheus, Alertmanager, a browser, fonts for Korean.
 SERVICES := redis-server redis-sentinel prometheus prometheus-alertmanager chromium chromium-driver \
@@ -36,7 +38,7 @@ readiness: $(STAMP) ## Run the main job on what the machine has, print where the
 	esac; exit $$status
 
 test: $(STAMP) ## Run the tests of this repository (parts that the machine lacks are skipped with the reason)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(ARGS)
 
 lint: $(STAMP) ## ruff: lint and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -106,9 +106,11 @@ def split_words(pieces: Iterable[str]) -> Iterator[str]:
 def decode_pieces(path: Path) -> Iterator[str]:
     """The text of a file, in pieces, by the first encoding of the rule that fits all of it."""
     with path.open("rb") as file:
-        start = file.read(2)
-    has_utf16_mark = start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    for encoding in ("utf-8-sig", *(["utf-16"] if has_utf16_mark else []), "cp949"):
+        start = file.read(3)
+    has_utf16_mark = start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    # utf-8-sig alone would read a file that is only the beginning of its mark as an empty text.
+    utf8 = "utf-8-sig" if start == codecs.BOM_UTF8 else "utf-8"
+    for encoding in (utf8, *(["utf-16"] if has_utf16_mark else []), "cp949"):
         if _fits(path, encoding):
             return _decoded(path, encoding)
     return _decoded(path, "latin-1")

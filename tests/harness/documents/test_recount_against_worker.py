@@ -163,9 +163,6 @@ def test_the_worker_reads_the_same_words_in_small_pieces(
         assert_agree(document)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="ragworker.extract: utf-8-sig drops a file that is only the start of a BOM"
-)
 @pytest.mark.parametrize("content", CUT_MARKS)
 def test_worker_and_recount_agree_on_a_cut_byte_order_mark(content: bytes) -> None:
     """A file of one or two bytes that begin a byte order mark is latin-1 by the rule, not an empty text."""
