@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 # matplotlib would write its list of fonts into the home folder of whoever runs the tests.
-os.environ.setdefault("MPLCONFIGDIR", str(Path(__file__).resolve().parent.parent / ".pytest_cache" / "matplotlib"))
+os.environ.setdefault(
+    "MPLCONFIGDIR", str(Path(__file__).resolve().parent.parent / ".pytest_cache" / "matplotlib")
+)
 
 # What each part adds when it is there, and the Debian package that brings it.
 PARTS: dict[str, tuple[str, str]] = {

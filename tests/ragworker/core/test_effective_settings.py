@@ -28,7 +28,9 @@ def test_every_setting_of_the_specification_is_told() -> None:
 
 def test_what_was_set_is_what_is_told() -> None:
     """A value from the environment shows, in the form in which it is in force."""
-    told = Settings.load({"RAG_MAX_RETRIES": "2", "PROMETHEUS_ENABLED": "no", "LOG_LEVEL": "debug"}).effective()
+    told = Settings.load(
+        {"RAG_MAX_RETRIES": "2", "PROMETHEUS_ENABLED": "no", "LOG_LEVEL": "debug"}
+    ).effective()
     assert (told["RAG_MAX_RETRIES"], told["PROMETHEUS_ENABLED"], told["LOG_LEVEL"]) == ("2", "false", "DEBUG")
 
 
