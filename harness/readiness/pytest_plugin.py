@@ -97,7 +97,11 @@ def pytest_configure(config: pytest.Config) -> None:
     except HarnessFailure as failure:
         raise pytest.UsageError(str(failure)) from failure
     in_xdist_worker = hasattr(config, "workerinput")
-    if run and not in_xdist_worker:
+    if run and in_xdist_worker:
+        from readiness.stack.processes import die_with_parent  # noqa: PLC0415 - only a run needs it
+
+        die_with_parent()  # and with it the lanes that it started
+    elif run:
         config.pluginmanager.register(OutcomeListener(config), "readiness-outcomes")
 
 

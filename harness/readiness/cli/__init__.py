@@ -72,25 +72,27 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit status. Never lets a traceback out unless --debug is given."""
     words = list(sys.argv[1:] if argv is None else argv)
-    arguments = build_parser().parse_args(words)
+    debug = "--debug" in words
+    verb = next((word for word in words if word in VERBS), "")
     previous = [(number, signal.signal(number, _interrupt)) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
+        arguments = build_parser().parse_args(words)
         return int(arguments.main(arguments, words))
     except BadInput as wrong:
-        return _end(arguments, STATUS_BAD_INPUT, str(wrong))
+        return _end(verb, STATUS_BAD_INPUT, str(wrong), debug=debug)
     except HarnessFailure as failure:
-        return _end(arguments, STATUS_HARNESS_FAILED, str(failure))
+        return _end(verb, STATUS_HARNESS_FAILED, str(failure), debug=debug)
     except (Interrupted, KeyboardInterrupt) as stopped:
-        words_of_it = str(stopped) or "interrupted; everything that was started has been ended"
-        return _end(arguments, STATUS_HARNESS_FAILED, words_of_it)
+        message = str(stopped) or "interrupted; everything that was started has been ended"
+        return _end(verb, STATUS_HARNESS_FAILED, message, debug=debug)
     except BrokenPipeError:
         # The reader of stdout went away (`readiness report | head`): nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return STATUS_HARNESS_FAILED
     except Exception as unexpected:
         what = f"unexpected {type(unexpected).__name__}: {unexpected}."
-        text = f"{what} This is a defect of readiness; --debug shows where"
-        return _end(arguments, STATUS_HARNESS_FAILED, text)
+        message = f"{what} This is a defect of readiness; --debug shows where"
+        return _end(verb, STATUS_HARNESS_FAILED, message, debug=debug)
     finally:
         for number, handler in previous:
             signal.signal(number, handler)
@@ -103,9 +105,9 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise Interrupted
 
 
-def _end(arguments: argparse.Namespace, status: int, message: str) -> int:
-    if arguments.debug:
+def _end(verb: str, status: int, message: str, *, debug: bool) -> int:
+    if debug:
         traceback.print_exc()
     line = " ".join(message.split())
-    print(f"readiness {arguments.verb}: {line}", file=sys.stderr)
+    print(f"readiness {verb}: {line}" if verb else f"readiness: {line}", file=sys.stderr)
     return status

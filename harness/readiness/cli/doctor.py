@@ -6,11 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
-from readiness.doctor import diagnose
+if TYPE_CHECKING:
+    from readiness.doctor import Diagnosis
 
 DESCRIPTION = """\
 Look for every part that a run can use. Nothing is started, installed or changed. A missing part is no error: its
@@ -27,6 +26,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     """Print a table and a line with the counts. Always 0: a missing part is information, not a failure."""
+    from readiness.doctor import diagnose  # noqa: PLC0415 - imported when asked, so that --help answers at once
+
     found = diagnose()
     if arguments.json:
         rows = [
@@ -42,16 +43,25 @@ def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         json.dump(rows, sys.stdout, indent=2, ensure_ascii=False)
         print()
         return 0
+    _print_table(found, lang=arguments.lang)
+    missing = [item.part for item in found if not item.found]
+    names = f"; missing: {', '.join(missing)}" if missing else ""
+    print(f"doctor: {len(found) - len(missing)} of {len(found)} parts are here{names}")
+    return 0
+
+
+def _print_table(found: Sequence[Diagnosis], *, lang: str) -> None:
+    from rich.console import Console  # noqa: PLC0415 - as above
+    from rich.table import Table  # noqa: PLC0415 - as above
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("part", "here", "what it adds", "how to get it"):
         table.add_column(heading, overflow="fold")
     for item in found:
-        here = item.version or "yes" if item.found else "missing"
-        table.add_row(item.part, here, item.adds.say(arguments.lang), "" if item.found else item.get)
-    Console(highlight=False).print(table)
-    missing = [item.part for item in found if not item.found]
-    print(
-        f"doctor: {len(found) - len(missing)} of {len(found)} parts are here"
-        + (f"; missing: {', '.join(missing)}" if missing else "")
-    )
-    return 0
+        here = (item.version or "yes") if item.found else "missing"
+        table.add_row(item.part, here, item.adds.say(lang), "" if item.found else item.get)
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    # rich fills each line up to the width; nobody needs the blanks.
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from readiness.cli.places import run_folder, shown
 
 DESCRIPTION = """\
@@ -33,6 +31,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     """Conclude the run again and print it. Returns the scorecard's status."""
+    from rich.console import Console  # noqa: PLC0415 - imported when asked, so that --help answers at once
+
     from readiness.conclude import conclude  # noqa: PLC0415 - charts are slow to import; bad input answers first
     from readiness.render import render_terminal  # noqa: PLC0415 - the same
 

@@ -8,12 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from readiness.cli.places import shown
-from readiness.plan import Choices, make_plan
-from readiness.progress import Progress
-from readiness.run import execute
 
 DESCRIPTION = """\
 Start the system under examination on real parts, ingest real documents, kill its workers, load it, watch it from
@@ -87,6 +82,13 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     """Plan, run, print. Returns the scorecard's status."""
+    # Imported here, because they take most of a second: --help and Ctrl-C answer at once.
+    from rich.console import Console  # noqa: PLC0415 - see above
+
+    from readiness.plan import Choices, make_plan  # noqa: PLC0415 - see above
+    from readiness.progress import Progress  # noqa: PLC0415 - see above
+    from readiness.run import execute  # noqa: PLC0415 - see above
+
     choices = Choices(
         profile=arguments.profile,
         documents=arguments.documents,

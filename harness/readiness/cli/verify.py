@@ -7,10 +7,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from readiness.cli.places import run_folder
-from readiness.evidence.sealing import summary
-from readiness.evidence.verify import Finding, verify_run
+
+if TYPE_CHECKING:
+    from readiness.evidence.verify import Finding
 
 # The last line stays one line: more places than this are in the lines above it.
 NAMED_IN_SENTENCE = 4
@@ -33,6 +35,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     """Print findings and the verdict line; 0 when everything holds, 1 otherwise."""
+    from readiness.evidence.verify import verify_run  # noqa: PLC0415 - the judge's statistics are slow to import
+
     run_dir = run_folder(arguments.run)
     findings = verify_run(run_dir)
     if arguments.json:
@@ -51,6 +55,8 @@ def _sentence(run_dir: Path, findings: Sequence[Finding]) -> str:
         where = sorted({finding.where for finding in findings})
         named = ", ".join(where[:NAMED_IN_SENTENCE]) + (" ..." if len(where) > NAMED_IN_SENTENCE else "")
         return f"verify: {run_dir.name} does not hold: {len(findings)} findings in {named}"
+    from readiness.evidence.sealing import summary  # noqa: PLC0415 - as above
+
     sealed = summary(run_dir)
     return (
         f"verify: {run_dir.name} holds: {sealed.files} files and {sealed.records} records unchanged,"

@@ -218,6 +218,15 @@ def spawn(
     return ManagedProcess(process, name=name, log=log, log_start=log_start, mark=mark)
 
 
+def die_with_parent() -> None:
+    """Ask the kernel to end this process as soon as its parent is gone (Linux; elsewhere nothing happens).
+
+    For children that somebody else started, like the processes of pytest-xdist. Source: prctl(2), PR_SET_PDEATHSIG.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
 def stop_all(processes: Iterable[Stoppable], *, grace: float = STOP_GRACE_SECONDS) -> None:
     """End many at once: everybody is asked first, then all share one grace period."""
     everybody = list(processes)

@@ -196,12 +196,9 @@ def test_report_again_gives_the_same_scorecard(run_dir: Path) -> None:
     assert '<html lang="ko"' in (run_dir / "index.html").read_text(encoding="utf-8")
 
 
-def test_interrupt_in_the_middle(place: Path, finished: tuple[Path, object]) -> None:
-    """Ctrl-C is one clear line and status 3; nothing stays behind, earlier runs are untouched, what was measured is
-    kept and can be judged."""
-    earlier = finished[0]
-    digest = (earlier / "scorecard.json").read_bytes()
-    process = subprocess.Popen(
+def begin(place: Path) -> subprocess.Popen[str]:
+    """Start a run in a process group of its own."""
+    return subprocess.Popen(
         [sys.executable, "-m", "readiness", "run", "--redis", "embedded", "--no-monitoring"],
         cwd=place,
         stdout=subprocess.PIPE,
@@ -209,7 +206,15 @@ def test_interrupt_in_the_middle(place: Path, finished: tuple[Path, object]) -> 
         text=True,
         start_new_session=True,
     )
-    run_dir = wait_for_workers(place, process, known=earlier)
+
+
+def test_interrupt_in_the_middle(place: Path, finished: tuple[Path, object]) -> None:
+    """Ctrl-C is one clear line and status 3; nothing stays behind, earlier runs are untouched, what was measured is
+    kept and can be judged."""
+    earlier = finished[0]
+    digest = (earlier / "scorecard.json").read_bytes()
+    process = begin(place)
+    run_dir = wait_for_workers(place, process)
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 3
@@ -224,14 +229,53 @@ def test_interrupt_in_the_middle(place: Path, finished: tuple[Path, object]) -> 
     assert (run_dir / "index.html").exists()
 
 
-def wait_for_workers(place: Path, process: subprocess.Popen[str], *, known: Path) -> Path:
-    """Wait until a new run has started workers of the system, and return its folder."""
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the kernel ends orphans on Linux only; elsewhere the next run does"
+)
+def test_a_harness_that_is_killed_leaves_nothing_running(place: Path, finished: tuple[Path, object]) -> None:
+    """kill -9 of the harness in the middle: the whole stack and every lane are gone within seconds."""
+    process = begin(place)
+    run_dir = wait_for_workers(place, process)
+    process.kill()
+    process.communicate(timeout=30)
+    deadline = time.monotonic() + 5
+    while survivors(run_dir) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(ledger(run_dir)) > 5
+    assert survivors(run_dir) == []
+
+
+def test_interrupt_before_anything_started(place: Path) -> None:
+    """Ctrl-C while the command is still reading its modules is one line and status 3, too."""
+    process = begin(place)
+    deadline = time.monotonic() + 20
+    while not handles_interrupts(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert "Traceback" not in err
+    assert "interrupted" in err
+    assert out == ""
+
+
+def handles_interrupts(pid: int) -> bool:
+    """True once the process has a handler of SIGTERM: ours, because Python itself installs none."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def wait_for_workers(place: Path, process: subprocess.Popen[str]) -> Path:
+    """Wait until the process' run has started workers of the system, and return its folder."""
+    runs = place / "reports" / "runs"
+    known = set(runs.iterdir()) if runs.exists() else set()
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[1]
-        for folder in (place / "reports" / "runs").iterdir():
+        for folder in set(runs.iterdir()) - known if runs.exists() else ():
             names = folder / "processes.jsonl"
-            if folder != known and names.exists() and "worker" in names.read_text(encoding="utf-8"):
+            if names.exists() and "worker" in names.read_text(encoding="utf-8"):
                 return folder
         time.sleep(0.1)
     raise AssertionError("no worker was started within 90 s")
