@@ -229,9 +229,6 @@ def test_interrupt_in_the_middle(place: Path, finished: tuple[Path, object]) -> 
     assert (run_dir / "index.html").exists()
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="the kernel ends orphans on Linux only; elsewhere the next run does"
-)
 def test_a_harness_that_is_killed_leaves_nothing_running(place: Path, finished: tuple[Path, object]) -> None:
     """kill -9 of the harness in the middle: the whole stack and every lane are gone within seconds."""
     process = begin(place)
