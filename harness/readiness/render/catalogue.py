@@ -369,6 +369,7 @@ PHRASES: Final[dict[str, Text]] = {
     "terminal.more": Text(
         "{count} more open claims are in the report", "나머지 미확정 항목 {count}건은 보고서 참조"
     ),
+    "terminal.left_out": Text("{count} claims were left out (--only)", "제외된 항목 {count}건(--only 실행)"),
     "terminal.verdict": Text(
         "{word}: {gates}, {proven} of {claims} claims proven, score {score} ({letter}) in {seconds} s",
         "{word}: {gates}, 항목 {claims}건 중 {proven}건 입증, 점수 {score} ({letter}), {seconds}초 소요",

@@ -21,6 +21,8 @@ from readiness.render.words import VERDICT_WORDS, Lang, in_lang, word
 
 #: Open claims that are listed; the rest are counted and stand in the report.
 OPEN_MAX: Final = 14
+#: The reason of claims that the person left out with --only: counted, because nobody asked for them.
+LEFT_OUT: Final = "left_out"
 #: What one claim may say in the terminal; all of it is in the report.
 _WORDS_MAX: Final = 300
 _DETAIL_MAX: Final = 110
@@ -109,11 +111,14 @@ class _Printer:
             self._line(Line())
         issues = issues_of(self.card)
         failed = [claim for claim in issues if claim.verdict is Verdict.FAILED]
-        rest = [claim for claim in issues if claim.verdict is not Verdict.FAILED]
+        left_out = [claim for claim in issues if claim.reason and claim.reason.code == LEFT_OUT]
+        rest = [claim for claim in issues if claim.verdict is not Verdict.FAILED and claim not in left_out]
         for claim in [*failed, *rest[:OPEN_MAX]]:
             self._claim(claim)
         if len(rest) > OPEN_MAX:
             self._line(Line("  " + word("terminal.more", self.lang, count=len(rest) - OPEN_MAX), style="dim"))
+        if left_out:
+            self._line(Line("  " + word("terminal.left_out", self.lang, count=len(left_out)), style="dim"))
         label = word("terminal.report", self.lang)
         self._whole(Line(f"  {label} {one_line(report)}"))
         style = _STATUS_STYLES.get(self.card.status, "bold magenta")

@@ -11,7 +11,7 @@ from harness.sample_scorecard import empty_scorecard, proven_scorecard
 from rich.cells import cell_len
 from rich.console import Console
 
-from readiness.judge.model import Scorecard
+from readiness.judge.model import Reason, Scorecard, Verdict
 from readiness.render import Lang, render_terminal
 from readiness.render.terminal import OPEN_MAX
 
@@ -39,6 +39,21 @@ def test_the_last_line_is_the_verdict_with_its_figures(card: Scorecard) -> None:
         r"출시 불가: 필수 조건 1건 실패, 항목 39건 중 \d+건 입증, .*", shown(card, lang="ko")[-1]
     )
     assert "all 6 gates held, 39 of 39 claims proven, score 100 (A+)" in shown(proven_scorecard())[-1]
+
+
+def test_what_only_left_out_is_counted_not_listed(card: Scorecard) -> None:
+    """A partial run names the claims that were asked for; the others are one line with their number."""
+    asked = next(claim for claim in card.claims if claim.verdict is Verdict.INCONCLUSIVE)
+    claims = tuple(
+        claim if claim.id == asked.id else replace(claim, verdict=Verdict.NOT_RUN, reason=Reason("left_out"))
+        for claim in card.claims
+    )
+    lines = shown(replace(card, claims=claims))
+    assert [line for line in lines if line.startswith("  OPEN")] == [
+        line for line in lines if line.startswith("  OPEN") and asked.id in line
+    ]
+    assert sum(line.startswith("  OPEN") for line in lines) == 1
+    assert any(f"{len(claims) - 1} claims were left out (--only)" in line for line in lines)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
