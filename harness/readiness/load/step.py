@@ -215,7 +215,9 @@ def _write_evidence(
     seen = {"machine_cpu_percent_mean": _rounded(recorder.mean(MACHINE)), "scrapes_missed": recorder.missed}
     facts = {**_facts(plan, result), **seen, "workers": workers}
     packed = _pack(log)
+    command = writer.command
     for claim in LOAD_CLAIMS:
+        writer.command = f"{command} --only {claim}"
         writer.record(claim, "facts", facts, check=CHECK)
         if packed:
             writer.attach(claim, packed)
@@ -225,6 +227,7 @@ def _write_evidence(
                 writer.record(claim, kind, data, check=CHECK)
         end = {"outcome": outcome, "reason": reason, "duration_seconds": round(result.seconds, 3)}
         writer.record(claim, "outcome", end, check=CHECK)
+    writer.command = command
 
 
 def _outcome(claim: str, result: LoadResult, *, workers: int) -> tuple[str, str]:

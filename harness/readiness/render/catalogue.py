@@ -279,6 +279,7 @@ PHRASES: Final[dict[str, Text]] = {
     "series.p95": Text("P95", "P95"),
     "series.p99": Text("P99", "P99"),
     "series.queue": Text("queue depth", "대기열 길이"),
+    "series.queue_killed": Text("during kills", "강제 종료 중"),
     "series.active": Text("jobs in work", "처리 중 작업"),
     "series.cpu": Text("CPU", "CPU 사용률"),
     "series.tokens": Text("token use", "토큰 사용률"),

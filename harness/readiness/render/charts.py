@@ -44,7 +44,7 @@ KNOWN_SERIES: Final[dict[str, tuple[str, str, str, bool]]] = {
     "API response P99": ("latency", "p99", PURPLE, False),
     "job duration P50": ("durations", "p50", MUTED, False),
     "job duration P95": ("durations", "p95", BLUE, False),
-    "queue length": ("queue", "queue", ORANGE, False),
+    "queue length": ("queue", "queue_killed", ORANGE, False),
     "queue depth": ("queue", "queue", ORANGE, False),
     "active jobs": ("active", "active", GREEN, False),
     "open event streams": ("streams", "streams", SKY, False),

@@ -197,11 +197,26 @@ def _axes(figure: Figure, canvas: Canvas, top: float, tall: float, height: float
     )
 
 
+def shaded_spans(faults: Sequence[FaultBand], *, hairline: float) -> list[tuple[float, float]]:
+    """The times in which at least one fault was not healed yet: overlapping bands are one and hide no curve."""
+    spans: list[tuple[float, float]] = []
+    for start, end in sorted((band.start, max(band.end, band.start + hairline)) for band in faults):
+        if spans and start <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(spans[-1][1], end))
+        else:
+            spans.append((start, end))
+    return spans
+
+
 def _shade(axes: Axes, faults: Sequence[FaultBand], canvas: Canvas, *, numbered: bool) -> None:
     begin, end = axes.get_xlim()
     hairline = (end - begin) / canvas.width * 1.5  # a kill lasts no time; it is still seen
+    for since, until in shaded_spans(faults, hairline=hairline):
+        axes.axvspan(since, until, color=FAULT, alpha=0.3, linewidth=0)
     for index, band in enumerate(faults, 1):
-        axes.axvspan(band.start, max(band.end, band.start + hairline), color=FAULT, alpha=0.3, linewidth=0)
+        axes.axvline(
+            band.start, ymax=0.06, color=FAULT, linewidth=1
+        )  # each injection, where spans have merged
         if numbered and canvas.names_beside and len(faults) <= _NUMBERED_FAULTS_MAX:
             axes.annotate(
                 str(index),

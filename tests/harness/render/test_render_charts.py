@@ -10,6 +10,7 @@ import pytest
 
 from readiness.judge.model import Charts, FaultBand, Scorecard, Series
 from readiness.render.charts import TABLE_ROWS_MAX, charts_of
+from readiness.render.drawing import shaded_spans
 
 CLOCK = [0.5 * step for step in range(120)]
 
@@ -112,3 +113,9 @@ def test_durations_and_recoveries_have_their_own_charts(card: Scorecard) -> None
     assert ">P95 95 s<" in first.wide
     assert ">median 4 s<" in second.wide
     assert second.rows == (("1", "1.0", "2"), ("2", "2.0", "4"), ("3", "3.0", "9"))
+
+
+def test_overlapping_faults_are_shaded_once() -> None:
+    """Twenty kills in a row do not paint over the curves: what overlaps is one span, what does not stays apart."""
+    bands = [FaultBand("kill", start, end) for start, end in ((5.0, 9.0), (1.0, 3.0), (2.0, 4.0), (9.0, 9.0))]
+    assert shaded_spans(bands, hairline=0.5) == [(1.0, 4.0), (5.0, 9.5)]
