@@ -108,7 +108,16 @@ class JobRunner:
             return Outcome(job.job_id, job.fence, OutcomeKind.RELEASED) if released else None
         except Exception as error:
             log_failure(job, error)
-            return failure_outcome(job, error, self._settings)
+            outcome = failure_outcome(job, error, self._settings)
+            if outcome.kind is OutcomeKind.RETRY and await self._cancelled(delivery):
+                return Outcome(job.job_id, job.fence, OutcomeKind.CANCELLED)
+            return outcome
+
+    async def _cancelled(self, delivery: Delivery) -> bool:
+        """Whether a request came during the last attempt. A retry may be two minutes away; the request is not."""
+        with suppress(*AWAY):
+            await look_for_cancellations(self._queue, [delivery])
+        return delivery.cancellation.reason is not None
 
     async def _run(self, delivery: Delivery, fences: Fences) -> Outcome:
         job = delivery.job

@@ -5,7 +5,8 @@
 -- Invariant: after `cancelled` nothing is committed. A job that was never claimed has no owner and ends here. One
 -- that waits but was claimed before may have a former owner that is merely slow, about to commit: it goes to the
 -- front of the line, and the worker that takes it raises the fence in SQL first, which shuts the former owner out,
--- and only then ends it. A running job is ended by its worker.
+-- and only then ends it. A running job is ended by its worker; `cancelling` holds the fence of the delivery that the
+-- request met, so that a retry which that delivery may be about to report does not put the end off (settle.lua).
 local id, ttl, history = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local was = redis.call('HMGET', job_key(id), 'state', 'fence', 'attempt', 'priority')
 local state = was[1]
@@ -23,5 +24,7 @@ if state == 'queued' or state == 'retrying' then
     return 'cancelled'
   end
   make_ready(id, 'high', true)
+elseif state == 'running' then
+  redis.call('HSET', job_key(id), 'cancelling', was[2])
 end
 return state

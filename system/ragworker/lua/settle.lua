@@ -7,6 +7,7 @@
 --
 -- Invariants: only the worker that holds the claim under the newest fence may end it; the claim goes away in the
 -- same step in which the job gets its next place, its counters rise and its listeners hear of it.
+-- A retry of a job whose cancellation was requested meanwhile waits for nothing: the next claim ends it.
 -- Answer lost, worker sends again: `settled` holds the fence of the last outcome taken, so the repeat is recognised
 -- and changes nothing. Crash of the worker before the call: the lease runs out and the job is delivered again; its
 -- effect in SQL is already there and is found (store.py). Zombie after a take-over: refused.
@@ -34,7 +35,11 @@ local function settle(id, fence, kind, delay_ms, code, message, words, chunks, t
   elseif kind == 'retry' then
     redis.call('HSET', job, 'state', 'retrying', 'error_code', code, 'error_message', message)
     redis.call('HINCRBY', job, 'attempt', 1)
-    redis.call('ZADD', P .. 'delayed', digits(NOW + tonumber(delay_ms)), id)
+    if redis.call('HGET', job, 'cancelling') == fence then
+      make_ready(id, 'high', true)
+    else
+      redis.call('ZADD', P .. 'delayed', digits(NOW + tonumber(delay_ms)), id)
+    end
     remember(id, history, 'retry_scheduled', was[2], code, delay_ms, worker)
     emit(id, 'state', 'retrying')
     count('retried')

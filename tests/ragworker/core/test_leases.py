@@ -140,6 +140,33 @@ async def test_cancelled_with_a_former_owner_goes_through_a_worker(
     assert (await queue.fetch(again))[1] == "no"
 
 
+async def test_cancelled_while_its_attempt_fails_does_not_wait_for_the_retry(
+    queue: Queue, client: redis.asyncio.Redis
+) -> None:
+    """A request that meets the end of a failing attempt is not put off by the delay: the job is looked at at once."""
+    job_id = (await queue.submit(new_job())).job_id
+    (job,) = await queue.claim("w1", limit=1)
+    assert await queue.request_cancel(job_id, reason="now", by="user-1") is JobState.RUNNING
+    await queue.settle("w1", [outcome(job, OutcomeKind.RETRY, delay_ms=125_000, code="EMBEDDING_TIMEOUT")])
+    assert await places(queue, client, job_id) == ["ready:high"]
+    (again,) = await queue.claim("w1", limit=1)
+    assert (await queue.fetch(again))[1] == "now"
+
+
+async def test_a_request_of_an_earlier_delivery_hurries_no_later_one(
+    queue: Queue, client: redis.asyncio.Redis
+) -> None:
+    """The mark of a request belongs to the delivery that it met: a requeued job waits for its retries as ever."""
+    job_id = (await queue.submit(new_job())).job_id
+    (job,) = await queue.claim("w1", limit=1)
+    await queue.request_cancel(job_id, reason="too late", by="user-1")
+    await queue.settle("w1", [outcome(job, OutcomeKind.DEAD, code="VALIDATION_ERROR")])
+    assert await queue.requeue(job_id)
+    (again,) = await queue.claim("w1", limit=1)
+    await queue.settle("w1", [outcome(again, OutcomeKind.RETRY, delay_ms=125_000, code="EMBEDDING_TIMEOUT")])
+    assert await places(queue, client, job_id) == ["delayed"]
+
+
 async def test_old_cancel_request_does_not_touch_a_requeued_job(queue: Queue) -> None:
     """A request meant for the job's former life is void after a requeue."""
     job_id = (await queue.submit(new_job())).job_id
