@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 from collections.abc import Sequence
@@ -22,10 +23,12 @@ from readiness.judge.model import Language
 from readiness.judge.profile import Profile, load_profile
 from readiness.provenance import Provenance, gather
 from readiness.root import Root, find_root
+from readiness.stack.base import MASK
 from readiness.stack.redis import require_redis
 from readiness.targets import check_target
 
 SEED_MAX = 2**31 - 1
+_PASSWORD = re.compile(r"(://[^/@\s:]*):[^/@\s]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Plan:
             "profile": self.profile.name,
             "profile_hash": self.profile.content_hash,
             "root_origin": self.root.origin,
-            "redis": _without_password(self.choices.redis),
+            "redis": _without_passwords(self.choices.redis),
             "monitoring": self.choices.monitoring,
             "api_port": self.choices.api_port,
             "only": list(self.choices.only),
@@ -112,7 +115,7 @@ def make_plan(choices: Choices, *, argv: Sequence[str]) -> Plan:
     return Plan(
         run_id=f"{now:%Y%m%dT%H%M%SZ}-{profile.name}-{secrets.token_hex(2)}",
         created_at=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        argv=tuple(argv),
+        argv=tuple(_without_passwords(word) for word in argv),
         choices=choices,
         seed=_seed(choices, profile),
         root=root,
@@ -163,8 +166,6 @@ def _require_free_port(port: int, *, flag: str) -> None:
             ) from None
 
 
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    if not separator or "@" not in rest:
-        return url
-    return f"{scheme}://***@{rest.rpartition('@')[2]}"
+def _without_passwords(word: str) -> str:
+    """A word of the command line as it may be kept: what stands between ``user:`` and ``@`` of a URL is masked."""
+    return _PASSWORD.sub(rf"\1:{MASK}@", word)

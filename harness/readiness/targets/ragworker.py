@@ -282,8 +282,12 @@ class RagworkerLane(RagworkerApi):
     def _forget_keys(self) -> None:
         """Leave nothing in a Redis that is somebody else's."""
         with contextlib.suppress(redis.RedisError), redis.Redis.from_url(self.redis_url) as client:
-            for key in client.scan_iter(match=f"{{rag:{self.queue}}}:*", count=1000):
+            prefix = f"{{rag:{self.queue}}}:"
+            for key in client.scan_iter(match=f"{prefix}*", count=1000):
                 client.unlink(key)
+                kind, _, job_id = key.decode().removeprefix(prefix).partition(":")
+                if kind == "job":
+                    client.unlink(f"job:cancel:{job_id}")
 
 
 def _own_folder(parent: Path, name: str) -> Path:
