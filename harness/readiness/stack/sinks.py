@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from readiness import __version__
 from readiness.judge.model import Part, PartState, Text
 from readiness.simulators.sinks import SLACK_PREFIX, WEBHOOK_PREFIX
 from readiness.stack.ports import LOOPBACK
-from readiness.stack.processes import ManagedProcess, clean_environment, spawn
-
-READY_SECONDS = 20.0
-"""A Python process imports and listens within a second; on a machine with every core busy it takes longer."""
+from readiness.stack.simulator import SimulatorPart
 
 LOG = Path("logs") / "sink-arrivals.jsonl"
 """Everything that arrived, in the run folder."""
 
 
-class SinksPart:
+class SinksPart(SimulatorPart):
     """The sinks' process and addresses."""
 
     def __init__(self, run_dir: Path) -> None:
-        self._run_dir = run_dir
-        self._process: ManagedProcess | None = None
+        module, ports = "readiness.simulators.sinks", ("--mail-port", "0", "--http-port", "0")
+        super().__init__(run_dir, name="sinks", module=module, arguments=ports, log=LOG)
         self.url = ""
         self.smarthost = ""
 
@@ -37,28 +33,11 @@ class SinksPart:
         """Where webhooks go."""
         return self.url + WEBHOOK_PREFIX
 
-    def begin(self) -> None:
-        """Spawn them; `await_ready` waits for them."""
-        argv = [sys.executable, "-m", "readiness.simulators.sinks", "--mail-port", "0", "--http-port", "0"]
-        argv += ["--log", str(self._run_dir / LOG)]
-        self._process = spawn(self._run_dir, "sinks", argv, env=clean_environment())
-
     def await_ready(self) -> None:
         """Wait until both listen; StackError when they do not."""
-        assert self._process is not None
-        event = self._process.wait_event("simulator.ready", READY_SECONDS)
+        event = self.ready_event()
         self.url = f"http://{LOOPBACK}:{event['http_port']}"
         self.smarthost = f"{LOOPBACK}:{event['mail_port']}"
-
-    def terminate(self) -> None:
-        """Ask them to end; returns at once."""
-        if self._process is not None:
-            self._process.terminate()
-
-    def await_end(self, deadline: float) -> None:
-        """Wait until they ended, insist at the monotonic moment `deadline`."""
-        if self._process is not None:
-            self._process.await_end(deadline)
 
 
 def sinks_part() -> Part:

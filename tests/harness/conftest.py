@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[2]
 TOP_CONFTEST = REPOSITORY / "tests" / "conftest.py"
 
 
