@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 
 from ragworker.api import dead_letters, jobs, operations
 from ragworker.settings import Settings
+from ragworker.store import metadata
 from ragworker.telemetry import METRICS
 
 SYSTEM = Path(__file__).resolve().parents[3] / "system"
@@ -85,3 +86,16 @@ def test_route_table_is_the_code() -> None:
     }
     shown = {row[0].strip("`").partition("?")[0] for row in first_column("HTTP API")}
     assert shown == served
+
+
+def test_stored_tables_are_those_of_the_code() -> None:
+    """What an outside observer may count in SQL is documented with its columns, in their order."""
+    section = README.split("\n### What is stored\n")[1].split("\n## ")[0]
+    written = {
+        row.split("|")[1].strip(" `"): re.findall(r"`(\w+)`", row.split("|")[2])
+        for row in section.splitlines()
+        if row.startswith("| `")
+    }
+    assert written == {
+        table.name: [column.name for column in table.columns] for table in metadata.tables.values()
+    }
