@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from types import FrameType
 from typing import Final, NoReturn
 
 from readiness import __version__
+from readiness.cli import interrupts
 from readiness.errors import BadInput, HarnessFailure, Interrupted
 
 STATUS_HARNESS_FAILED: Final = 3
@@ -74,35 +73,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     verb = next((word for word in words if word in VERBS), "")
-    previous = [(number, signal.signal(number, _interrupt)) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        arguments = build_parser().parse_args(words)
-        return int(arguments.main(arguments, words))
-    except BadInput as wrong:
-        return _end(verb, STATUS_BAD_INPUT, str(wrong), debug=debug)
-    except HarnessFailure as failure:
-        return _end(verb, STATUS_HARNESS_FAILED, str(failure), debug=debug)
-    except (Interrupted, KeyboardInterrupt) as stopped:
-        message = str(stopped) or "interrupted; everything that was started has been ended"
-        return _end(verb, STATUS_HARNESS_FAILED, message, debug=debug)
-    except BrokenPipeError:
-        # The reader of stdout went away (`readiness report | head`): nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return STATUS_HARNESS_FAILED
-    except Exception as unexpected:
-        what = f"unexpected {type(unexpected).__name__}: {unexpected}."
-        message = f"{what} This is a defect of readiness; --debug shows where"
-        return _end(verb, STATUS_HARNESS_FAILED, message, debug=debug)
-    finally:
-        for number, handler in previous:
-            signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    # A second signal must not break the orderly end that the first one began.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Interrupted
+    with interrupts.answered(verb):
+        try:
+            arguments = build_parser().parse_args(words)
+            return int(arguments.main(arguments, words))
+        except BadInput as wrong:
+            return _end(verb, STATUS_BAD_INPUT, str(wrong), debug=debug)
+        except HarnessFailure as failure:
+            return _end(verb, STATUS_HARNESS_FAILED, str(failure), debug=debug)
+        except (Interrupted, KeyboardInterrupt) as stopped:
+            interrupts.heard()
+            return _end(verb, STATUS_HARNESS_FAILED, str(stopped) or interrupts.NOTHING_LEFT, debug=debug)
+        except BrokenPipeError:
+            # The reader of stdout went away (`readiness report | head`): nobody is left to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return STATUS_HARNESS_FAILED
+        except Exception as unexpected:
+            what = f"unexpected {type(unexpected).__name__}: {unexpected}."
+            message = f"{what} This is a defect of readiness; --debug shows where"
+            return _end(verb, STATUS_HARNESS_FAILED, message, debug=debug)
 
 
 def _end(verb: str, status: int, message: str, *, debug: bool) -> int:

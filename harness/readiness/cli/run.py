@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from readiness.cli import interrupts
 from readiness.cli.places import shown
 
 DESCRIPTION = """\
@@ -102,6 +103,7 @@ def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         reports=arguments.reports,
     )
     plan = make_plan(choices, argv=("readiness", *argv))
+    interrupts.in_order()
     with Progress() as progress:
         card, report = execute(plan, progress)
     if arguments.json:
