@@ -122,7 +122,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: bytes, media_type: str) -> None:
         self.send_response(status)
-        if self.close_connection:  # RFC 9112, 9.6: say so, or the client keeps a connection that is about to close
+        if (
+            self.close_connection
+        ):  # RFC 9112, 9.6: say so, or the client keeps a connection that is about to close
             self.send_header("Connection", "close")
         self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(body)))
