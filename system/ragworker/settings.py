@@ -1,31 +1,34 @@
 """Read the environment, once and in one place. The only module that does.
 
-`Settings.load(environ)` parses every name, checks it, and returns a frozen value; a wrong value is one line
-that says what was expected. One setting is alive: USE_DURABLE_WORKER is read again for each request
-(spec A1), by `FlagSource`, from the file named by RAG_ENV_FILE when there is one. That file's lines
-(KEY=VALUE) win over the environment in both.
+Each setting is one line of a frozen dataclass: its type, its variable, its default and the form that its text
+must have. To add one, add a line here and a row to the table in system/README.md. `Settings.load(environ)`
+reads them all; a wrong value is one line that says what was expected. One setting is alive:
+USE_DURABLE_WORKER is read again for each request (spec A1), by `FlagSource`, from the file named by
+RAG_ENV_FILE when there is one. That file's lines (KEY=VALUE) win over the environment in both.
 """
+# ruff: noqa: RUF009  `_var` makes a dataclass field, which is what that rule asks for
 
 from __future__ import annotations
 
-import math
 import os
+import re
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ragworker.chunking import ChunkPlan
 
 #: An env file is a handful of lines; a larger one is the wrong file.
 ENV_FILE_LIMIT_BYTES: Final = 65_536
 
+T = TypeVar("T")
 Number = TypeVar("Number", int, float)
 
-_TRUE: Final = frozenset({"true", "1", "yes", "on"})
-_FALSE: Final = frozenset({"false", "0", "no", "off", ""})
+_TRUE: Final = ("true", "1", "yes", "on")
+_WORDS: Final = dict.fromkeys(_TRUE, True) | dict.fromkeys(("false", "0", "no", "off", ""), False)
 
 
 class SettingsError(ValueError):
@@ -33,98 +36,145 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class QueueSettings:
-    """What the queue needs to know."""
+class _Form(Generic[T]):
+    """What a text must be: `wish` says it in words, `parse` answers None or raises ValueError otherwise."""
 
-    lease_seconds: float = 3.0
-    max_deliveries: int = 20
-    history_seconds: int = 86_400
+    wish: str
+    parse: Callable[[str], T | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable. `told` ones are said at the start; the text of `secret` ones is never shown."""
+
+    name: str
+    form: _Form[Any]
+    secret: bool
+    told: bool
+
+
+def _var(name: str, default: T, form: _Form[T], *, secret: bool = False, told: bool = False) -> T:
+    """The dataclass field that is read from the variable `name`."""
+    variable = Variable(name, form, secret, told)
+    return field(default=default, repr=not secret, metadata={"variable": variable})
+
+
+def _integer(low: int, high: int) -> _Form[int]:
+    return _Form(f"a whole number {low}..{high}", lambda text: _within(int(text), low, high))
+
+
+def _decimal(low: float, high: float, unit: str = "seconds") -> _Form[float]:
+    return _Form(f"{unit} {low:g}..{high:g}", lambda text: _within(float(text), low, high))
+
+
+def _within(value: Number, low: Number, high: Number) -> Number | None:
+    return value if low <= value <= high else None
+
+
+def _choice(*allowed: str) -> _Form[str]:
+    return _Form("/".join(allowed), lambda text: {word.lower(): word for word in allowed}.get(text.lower()))
+
+
+def _url(*schemes: str, cut: str = "") -> _Form[str]:
+    wish = f"a URL ({'/'.join(schemes)})"
+    return _Form(wish, lambda text: text.rstrip(cut) if urlsplit(text).scheme in schemes else None)
+
+
+def _headers(text: str) -> tuple[tuple[str, str], ...] | None:
+    # As the OpenTelemetry specification has it: W3C baggage, values percent-encoded.
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    read = tuple((name.strip().lower(), unquote(value.strip())) for name, _, value in pairs)
+    return read if all(name and value for name, value in read) else None
+
+
+_TEXT: Final = _Form("text", str)
+_PATH: Final = _Form("a path", Path)
+_SWITCH: Final = _Form("true or false", lambda text: _WORDS.get(text.lower()))
+_FLAG: Final = _Form("true or false", lambda text: parse_flag(text).durable)
+#: Safe inside a Redis key.
+_NAME: Final = _Form(
+    "1..64 letters, digits, '.', '_' or '-'",
+    lambda text: text if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text) else None,
+)
+_HTTP: Final = _url("http", "https", cut="/")
+_REDIS: Final = _url("redis", "rediss", "unix", "sentinel", "sentinels")
+_HEADERS: Final = _Form("key=value pairs, separated by commas", _headers)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """What the queue needs to know.
+
+    `history_count` and `history_seconds` bound the record of finished jobs (0: none is kept). A submit is
+    acknowledged when `wait_replicas` replicas of Redis have it.
+    """
+
+    # Below half a second a busy machine would lose leases that nobody meant to give up.
+    lease_seconds: float = _var("RAG_LEASE_SECONDS", 3.0, _decimal(0.5, 3600))
+    max_deliveries: int = _var("RAG_MAX_DELIVERIES", 20, _integer(1, 10_000))
+    history_seconds: int = _var("RAG_JOB_HISTORY_SECONDS", 86_400, _integer(0, 31_536_000))
+    history_count: int = _var("RAG_JOB_HISTORY_COUNT", 10_000, _integer(0, 10**7))
+    wait_replicas: int = _var("RAG_REDIS_WAIT_REPLICAS", 0, _integer(0, 10))
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSettings:
     """How to talk to the embedding API, and how much (spec B1 to B4)."""
 
-    url: str = "http://127.0.0.1:9999/v1"
-    api_key: str = field(default="", repr=False)
-    model: str = "text-embedding-3-small"
-    batch_size: int = 32
-    rate_limit: int = 1000
-    rate_window_seconds: float = 60.0
-    token_limit: int = 0
-    concurrency: int = 3
-    timeout_seconds: float = 30.0
-    price_per_million_tokens: float = 0.02
+    url: str = _var("RAG_EMBEDDING_URL", "http://127.0.0.1:9999/v1", _HTTP)
+    api_key: str = _var("RAG_EMBEDDING_API_KEY", "", _TEXT, secret=True)
+    model: str = _var("RAG_EMBEDDING_MODEL", "text-embedding-3-small", _TEXT)
+    batch_size: int = _var("RAG_EMBEDDING_BATCH_SIZE", 32, _integer(1, 2048), told=True)
+    rate_limit: int = _var("RAG_EMBEDDING_RATE_LIMIT", 1000, _integer(1, 1_000_000), told=True)
+    rate_window_seconds: float = _var("RAG_EMBEDDING_RATE_WINDOW_SECONDS", 60.0, _decimal(0.1, 86_400))
+    token_limit: int = _var("RAG_EMBEDDING_TOKEN_LIMIT", 0, _integer(0, 10**12))
+    concurrency: int = _var("RAG_EMBEDDING_CONCURRENCY", 3, _integer(1, 256), told=True)
+    timeout_seconds: float = _var("RAG_EMBEDDING_TIMEOUT_SECONDS", 30.0, _decimal(0.05, 600))
+    price_per_million_tokens: float = _var(
+        "RAG_EMBEDDING_PRICE_PER_MILLION_TOKENS", 0.02, _decimal(0, 10**6, "US dollars")
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set, parsed. Secrets and URLs stay out of `repr`."""
 
-    use_durable_worker: bool = False
-    redis_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
-    database_url: str = field(default="sqlite:///rag.db", repr=False)
-    queue_name: str = "default"
-    api_host: str = "127.0.0.1"
-    api_port: int = 8000
-    worker_concurrency: int = 4
-    max_retries: int = 4
-    retry_base_seconds: float = 1.0
+    use_durable_worker: bool = _var("USE_DURABLE_WORKER", False, _FLAG, told=True)
+    redis_url: str = _var("REDIS_URL", "redis://127.0.0.1:6379/0", _REDIS, secret=True)
+    database_url: str = _var("DATABASE_URL", "sqlite:///rag.db", _TEXT, secret=True)
+    queue_name: str = _var("RAG_QUEUE", "default", _NAME)
+    api_host: str = _var("RAG_API_HOST", "127.0.0.1", _TEXT)
+    api_port: int = _var("RAG_API_PORT", 8000, _integer(0, 65_535))
+    worker_concurrency: int = _var("RAG_WORKER_CONCURRENCY", 4, _integer(1, 1024))
+    max_retries: int = _var("RAG_MAX_RETRIES", 4, _integer(0, 100), told=True)
+    retry_base_seconds: float = _var("RAG_RETRY_BASE_SECONDS", 1.0, _decimal(0.001, 125))
+    rollback_seconds: float = _var("RAG_ROLLBACK_SECONDS", 60.0, _decimal(0, 86_400))
     queue: QueueSettings = QueueSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
-    memory_token_budget: int = 100_000
-    chunk_words: int = 180
-    chunk_overlap_words: int = 30
-    max_upload_bytes: int = 26_214_400
-    temp_dir: Path = Path()
-    jwt_secret: str = field(default="", repr=False)
-    jwt_audience: str = ""
-    jwt_issuer: str = ""
-    prometheus_enabled: bool = True
-    grafana_dashboard_enabled: bool = False
-    alertmanager_webhook_url: str = field(default="", repr=False)
-    distributed_tracing_enabled: bool = False
-    log_format: str = "json"
-    log_level: str = "INFO"
+    memory_token_budget: int = _var("RAG_MEMORY_TOKEN_BUDGET", 100_000, _integer(1, 10**9))
+    chunk_words: int = _var("RAG_CHUNK_WORDS", 180, _integer(1, 100_000))
+    chunk_overlap_words: int = _var("RAG_CHUNK_OVERLAP_WORDS", 30, _integer(0, 99_999))
+    max_upload_bytes: int = _var("RAG_MAX_UPLOAD_BYTES", 26_214_400, _integer(1, 536_870_912))
+    temp_dir: Path = _var("RAG_TEMP_DIR", Path(), _PATH)
+    jwt_secret: str = _var("RAG_JWT_SECRET", "", _TEXT, secret=True)
+    jwt_audience: str = _var("RAG_JWT_AUDIENCE", "", _TEXT)
+    jwt_issuer: str = _var("RAG_JWT_ISSUER", "", _TEXT)
+    prometheus_enabled: bool = _var("PROMETHEUS_ENABLED", True, _SWITCH, told=True)
+    grafana_dashboard_enabled: bool = _var("GRAFANA_DASHBOARD_ENABLED", False, _SWITCH, told=True)
+    alertmanager_webhook_url: str = _var("ALERTMANAGER_WEBHOOK_URL", "", _TEXT, secret=True, told=True)
+    distributed_tracing_enabled: bool = _var("DISTRIBUTED_TRACING_ENABLED", False, _SWITCH, told=True)
+    otlp_endpoint: str = _var("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318", _HTTP)
+    otlp_headers: tuple[tuple[str, str], ...] = _var("OTEL_EXPORTER_OTLP_HEADERS", (), _HEADERS, secret=True)
+    log_format: str = _var("LOG_FORMAT", "json", _choice("json", "text"), told=True)
+    log_level: str = _var(
+        "LOG_LEVEL", "INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), told=True
+    )
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Settings:
         """Parse `environ`, overridden by the file RAG_ENV_FILE, if named. SettingsError on a bad value."""
-        read = _Reader({**environ, **read_env_file(environ.get("RAG_ENV_FILE", ""))})
-        settings = cls(
-            use_durable_worker=FlagSource(environ).read().durable,
-            redis_url=read.url("REDIS_URL", "redis://127.0.0.1:6379/0", schemes=("redis", "rediss", "unix")),
-            database_url=read.text("DATABASE_URL", "sqlite:///rag.db"),
-            queue_name=read.name("RAG_QUEUE", "default"),
-            api_host=read.text("RAG_API_HOST", "127.0.0.1"),
-            api_port=read.integer("RAG_API_PORT", 8000, low=0, high=65_535),
-            worker_concurrency=read.integer("RAG_WORKER_CONCURRENCY", 4, low=1, high=256),
-            max_retries=read.integer("RAG_MAX_RETRIES", 4, low=0, high=100),
-            retry_base_seconds=read.seconds("RAG_RETRY_BASE_SECONDS", 1.0, low=0.001, high=125),
-            queue=QueueSettings(
-                # Below half a second a busy machine would lose leases that nobody meant to give up.
-                lease_seconds=read.seconds("RAG_LEASE_SECONDS", 3.0, low=0.5, high=3600),
-                max_deliveries=read.integer("RAG_MAX_DELIVERIES", 20, low=1, high=10_000),
-                history_seconds=read.integer("RAG_JOB_HISTORY_SECONDS", 86_400, low=1, high=31_536_000),
-            ),
-            embedding=_embedding(read),
-            memory_token_budget=read.integer("RAG_MEMORY_TOKEN_BUDGET", 100_000, low=1, high=10**9),
-            chunk_words=read.integer("RAG_CHUNK_WORDS", 180, low=1, high=100_000),
-            chunk_overlap_words=read.integer("RAG_CHUNK_OVERLAP_WORDS", 30, low=0, high=99_999),
-            max_upload_bytes=read.integer("RAG_MAX_UPLOAD_BYTES", 26_214_400, low=1, high=536_870_912),
-            temp_dir=Path(read.text("RAG_TEMP_DIR", "") or default_temp_dir()),
-            jwt_secret=read.text("RAG_JWT_SECRET", ""),
-            jwt_audience=read.text("RAG_JWT_AUDIENCE", ""),
-            jwt_issuer=read.text("RAG_JWT_ISSUER", ""),
-            prometheus_enabled=read.switch("PROMETHEUS_ENABLED", default=True),
-            grafana_dashboard_enabled=read.switch("GRAFANA_DASHBOARD_ENABLED", default=False),
-            alertmanager_webhook_url=read.text("ALERTMANAGER_WEBHOOK_URL", ""),
-            distributed_tracing_enabled=read.switch("DISTRIBUTED_TRACING_ENABLED", default=False),
-            log_format=read.choice("LOG_FORMAT", "json", ("json", "text")).lower(),
-            log_level=read.choice(
-                "LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-            ).upper(),
-        )
+        texts = {**environ, **read_env_file(environ.get("RAG_ENV_FILE", ""))}
+        settings = _read(cls, {"RAG_TEMP_DIR": default_temp_dir(), **_set_ones(texts)})
         settings.check_together()
         return settings
 
@@ -136,24 +186,17 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that no log line may carry."""
-        passwords = (_password(url) for url in (self.redis_url, self.database_url))
-        known = (self.jwt_secret, self.embedding.api_key, self.alertmanager_webhook_url, *passwords)
+        passwords = (word for url in (self.redis_url, self.database_url) for word in _passwords(url))
+        headers = (value for _, value in self.otlp_headers)
+        known = (self.jwt_secret, self.embedding.api_key, self.alertmanager_webhook_url, *headers, *passwords)
         return tuple(value for value in known if value)
 
     def effective(self) -> dict[str, str]:
-        """The deployment settings of spec I1 as they are in force, by their names; URLs only as set or not set."""
+        """The deployment settings of spec I1 as they are in force, by their names; secrets as set or not set."""
         return {
-            "USE_DURABLE_WORKER": _word(self.use_durable_worker),
-            "RAG_EMBEDDING_BATCH_SIZE": str(self.embedding.batch_size),
-            "RAG_EMBEDDING_RATE_LIMIT": str(self.embedding.rate_limit),
-            "RAG_EMBEDDING_CONCURRENCY": str(self.embedding.concurrency),
-            "RAG_MAX_RETRIES": str(self.max_retries),
-            "PROMETHEUS_ENABLED": _word(self.prometheus_enabled),
-            "GRAFANA_DASHBOARD_ENABLED": _word(self.grafana_dashboard_enabled),
-            "ALERTMANAGER_WEBHOOK_URL": "set" if self.alertmanager_webhook_url else "not set",
-            "DISTRIBUTED_TRACING_ENABLED": _word(self.distributed_tracing_enabled),
-            "LOG_FORMAT": self.log_format,
-            "LOG_LEVEL": self.log_level,
+            variable.name: _shown(value, secret=variable.secret)
+            for variable, value in _variables(self)
+            if variable.told
         }
 
     def check_together(self) -> None:
@@ -171,8 +214,51 @@ class Settings:
             )
 
 
-def _word(switch: bool) -> str:
-    return "true" if switch else "false"
+def _set_ones(texts: Mapping[str, str]) -> dict[str, str]:
+    # Set to nothing is not set: compose files and shells write empty values for absent ones.
+    return {name: text.strip() for name, text in texts.items() if text.strip()}
+
+
+def _read(cls: type[T], texts: Mapping[str, str]) -> T:
+    """A settings class filled from the variables that are set."""
+    values: dict[str, Any] = {}
+    for one in fields(cls):  # type: ignore[arg-type]  # the three classes above
+        variable = one.metadata.get("variable")
+        if variable is None:
+            values[one.name] = _read(type(one.default), texts)
+        elif variable.name in texts:
+            values[one.name] = _parsed(variable, texts[variable.name])
+    return cls(**values)
+
+
+def _parsed(variable: Variable, text: str) -> Any:
+    try:
+        value = variable.form.parse(text)
+    except ValueError:
+        value = None
+    if value is None:
+        hidden = variable.secret or "://" in text
+        shown = "something else, not shown because it may hold a secret" if hidden else repr(text[:60])
+        raise SettingsError(
+            f"{variable.name}: expected {variable.form.wish}, got: {shown}. "
+            "Change it, or unset it for the default."
+        )
+    return value
+
+
+def _variables(settings: Any) -> Iterator[tuple[Variable, Any]]:
+    for one in fields(settings):
+        value = getattr(settings, one.name)
+        if variable := one.metadata.get("variable"):
+            yield variable, value
+        else:
+            yield from _variables(value)
+
+
+def _shown(value: Any, *, secret: bool) -> str:
+    if secret:
+        return "set" if value else "not set"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,24 +278,21 @@ class FlagSource:
 
     def read(self) -> FlagReading:
         """The flag as it stands now. Never raises: an unreadable file leaves what it last said."""
-        path = self._environ.get("RAG_ENV_FILE", "")
         warning = None
-        if path:
-            try:
-                # An empty file is one that is being rewritten: what it said a moment ago still holds.
-                self._last_file = read_env_file(path) or self._last_file
-            except SettingsError as error:
-                warning = str(error)
-        text = self._last_file.get("USE_DURABLE_WORKER", self._environ.get("USE_DURABLE_WORKER", ""))
-        reading = parse_flag(text)
+        try:
+            # An empty file is one that is being rewritten: what it said a moment ago still holds.
+            self._last_file = read_env_file(self._environ.get("RAG_ENV_FILE", "")) or self._last_file
+        except SettingsError as error:
+            warning = str(error)
+        reading = parse_flag({**self._environ, **self._last_file}.get("USE_DURABLE_WORKER", ""))
         return FlagReading(reading.durable, reading.warning or warning)
 
 
 def parse_flag(text: str) -> FlagReading:
     """true/1/yes/on and false/0/no/off in any case; anything else is false, with a warning."""
-    word = text.strip().lower()
-    if word in _TRUE or word in _FALSE:
-        return FlagReading(word in _TRUE)
+    durable = _WORDS.get(text.strip().lower())
+    if durable is not None:
+        return FlagReading(durable)
     expected = "true/1/yes/on or false/0/no/off"
     return FlagReading(False, f"USE_DURABLE_WORKER: expected {expected}, got: {text[:40]!r}. Taken as false.")
 
@@ -249,92 +332,15 @@ def default_temp_dir() -> str:
     return str(Path(tempfile.gettempdir()) / f"ragworker-{uid}")
 
 
-def _embedding(read: _Reader) -> EmbeddingSettings:
-    return EmbeddingSettings(
-        url=read.url("RAG_EMBEDDING_URL", "http://127.0.0.1:9999/v1", schemes=("http", "https")).rstrip("/"),
-        api_key=read.text("RAG_EMBEDDING_API_KEY", ""),
-        model=read.text("RAG_EMBEDDING_MODEL", "text-embedding-3-small"),
-        batch_size=read.integer("RAG_EMBEDDING_BATCH_SIZE", 32, low=1, high=2048),
-        rate_limit=read.integer("RAG_EMBEDDING_RATE_LIMIT", 1000, low=1, high=1_000_000),
-        rate_window_seconds=read.seconds("RAG_EMBEDDING_RATE_WINDOW_SECONDS", 60.0, low=0.1, high=86_400),
-        token_limit=read.integer("RAG_EMBEDDING_TOKEN_LIMIT", 0, low=0, high=10**12),
-        concurrency=read.integer("RAG_EMBEDDING_CONCURRENCY", 3, low=1, high=256),
-        timeout_seconds=read.seconds("RAG_EMBEDDING_TIMEOUT_SECONDS", 30.0, low=0.05, high=600),
-        price_per_million_tokens=read.seconds(
-            "RAG_EMBEDDING_PRICE_PER_MILLION_TOKENS", 0.02, low=0, high=10**6, what="US dollars"
-        ),
-    )
-
-
-class _Reader:
-    """Typed access to the merged environment; every failure names the variable, the wish and the value."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
-
-    def text(self, name: str, default: str) -> str:
-        """The value without surrounding blanks; the default when unset or blank."""
-        return self._values.get(name, "").strip() or default
-
-    def integer(self, name: str, default: int, *, low: int, high: int) -> int:
-        """A whole number in a range."""
-        wish = f"a whole number {low}..{high}"
-        value = self._parsed(name, str(default), int, wish)
-        return value if low <= value <= high else self._refuse(name, wish)
-
-    def seconds(self, name: str, default: float, *, low: float, high: float, what: str = "seconds") -> float:
-        """A finite decimal number in a range."""
-        wish = f"{what} {low:g}..{high:g}"
-        value = self._parsed(name, str(default), float, wish)
-        return value if math.isfinite(value) and low <= value <= high else self._refuse(name, wish)
-
-    def switch(self, name: str, *, default: bool) -> bool:
-        """A yes or no."""
-        word = self.text(name, "true" if default else "false").lower()
-        return word in _TRUE if word in _TRUE | _FALSE else self._refuse(name, "true or false")
-
-    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
-        """One of a few words, in any case."""
-        value = self.text(name, default)
-        return (
-            value
-            if value.lower() in {word.lower() for word in allowed}
-            else self._refuse(name, "/".join(allowed))
-        )
-
-    def name(self, name: str, default: str) -> str:
-        """A name that is safe inside a Redis key."""
-        value = self.text(name, default)
-        fits = len(value) <= 64 and all(
-            char.isascii() and (char.isalnum() or char in "._-") for char in value
-        )
-        return value if fits else self._refuse(name, "1..64 letters, digits, '.', '_' or '-'")
-
-    def url(self, name: str, default: str, *, schemes: tuple[str, ...]) -> str:
-        """A URL of one of the given schemes."""
-        value = self.text(name, default)
-        return (
-            value if urlsplit(value).scheme in schemes else self._refuse(name, f"a URL ({'/'.join(schemes)})")
-        )
-
-    def _parsed(self, name: str, default: str, parse: Callable[[str], Number], wish: str) -> Number:
-        try:
-            return parse(self.text(name, default))
-        except ValueError:
-            self._refuse(name, wish)
-
-    def _refuse(self, name: str, wish: str) -> NoReturn:
-        # The value is shown: none of the checked settings is a secret, except a password inside a URL.
-        shown = "a URL of another kind" if name.endswith("_URL") else repr(self._values.get(name, "")[:60])
-        raise SettingsError(f"{name}: expected {wish}, got: {shown}. Change it, or unset it for the default.")
-
-
 def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"" else value
 
 
-def _password(url: str) -> str:
+def _passwords(url: str) -> set[str]:
+    """The passwords of a URL, as written and decoded; drivers also take them as options after the `?`."""
     try:
-        return urlsplit(url).password or ""
+        parts = urlsplit(url)
     except ValueError:
-        return ""
+        return set()
+    options = {value for name, value in parse_qsl(parts.query) if "password" in name}
+    return options | ({parts.password, unquote(parts.password)} if parts.password else set())
