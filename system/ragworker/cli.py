@@ -61,7 +61,7 @@ def _api(settings: Settings, _: argparse.Namespace) -> int:
 
 def _worker(settings: Settings, _: argparse.Namespace) -> int:
     configure_logging(settings, service="ragworker-worker", secrets=settings.secrets)
-    status: int = import_module("ragworker.worker").main(settings)
+    status: int = import_module("ragworker.process").main(settings)
     return status
 
 

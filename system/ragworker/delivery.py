@@ -1,6 +1,7 @@
 """One delivery of one job in a worker: run it, find out how it ended, say so in the log.
 
-The loops that claim, settle and keep the lease are in `worker.py`; what the job does is in `ingest.py`.
+What is done with a job is a `Handler`'s; the loops that claim, settle and keep the lease are in `worker.py`. Knows
+nothing of documents, SQL or embeddings.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 import random
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +19,13 @@ from typing import Final, TypeVar
 
 import redis
 
+from ragworker.cancellation import Cancellation
 from ragworker.errors import ErrorCode, JobFailedError, LeaseLostError, WorkerCancellationError, classify
-from ragworker.ingest import Cancellation, Ingestor, failure_outcome
-from ragworker.job import ClaimedJob, Figures, Outcome, OutcomeKind
+from ragworker.job import ClaimedJob, Figures, JobError, Outcome, OutcomeKind
 from ragworker.logs import bind_context, get_logger
 from ragworker.queue import Queue
+from ragworker.retry import decide
 from ragworker.settings import Settings
-from ragworker.store import CommitResult, DocumentRow
 
 logger = get_logger(__name__)
 
@@ -43,28 +44,34 @@ AWAY: Final = (redis.RedisError, OSError)
 
 Answer = TypeVar("Answer")
 
-#: The transaction that raises the fences of a batch of claims, and finds which of them are committed already.
-Fences = asyncio.Future[dict[str, DocumentRow]]
 
-
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Delivery:
     """One job in one slot, and what is known about its end."""
 
     job: ClaimedJob
     queue: Queue
     worker_id: str
-    cancellation: Cancellation = field(default_factory=Cancellation)
+    cancellation: Cancellation = field(init=False)
     task: asyncio.Task[None] | None = None
     #: Set when this worker itself stops the task: `lost` reports nothing, `released` hands the job back.
     stopped: str = ""
     #: Heartbeats in a row that did not list this delivery.
     missed: int = 0
 
+    def __post_init__(self) -> None:
+        self.cancellation = Cancellation(self.job.cancel)
+
+    async def document(self) -> AsyncIterator[bytes]:
+        """The document in pieces, whole or up to where its bytes are gone; waits while Redis is away."""
+        pieces = self.queue.document(self.job)
+        while (piece := await patiently(lambda: anext(pieces, None))) is not None:
+            yield piece
+
     async def progressed(self, stage: str, done: int, total: int) -> None:
-        """Tell listeners, and look for a cancel request: between any two batches (spec D1)."""
+        """Tell listeners, and look for a cancel request: between any two batches (spec D1). Never fails."""
         with suppress(*AWAY):
-            await self.queue.progress(self.job.job_id, {"stage": stage, "done": done, "total": total})
+            await self.queue.progress(self.job.job_id, stage, done, total)
             await look_for_cancellations(self.queue, [self])
 
     async def confirm(self) -> None:
@@ -74,11 +81,6 @@ class Delivery:
         # The same look for a request that came during the last batch: what is cancelled is not committed.
         await patiently(lambda: look_for_cancellations(self.queue, [self]))
 
-    @property
-    def log_ids(self) -> AbstractContextManager[None]:
-        """The ids that the API gave the job, for every line logged inside the block (spec G2)."""
-        return job_ids(self.job)
-
     def abandon(self, why: str) -> None:
         """Stop the task: `lost` (nothing to report any more) or `released` (hand the job back)."""
         self.stopped = self.stopped or why
@@ -86,63 +88,82 @@ class Delivery:
             self.task.cancel()
 
 
-class JobRunner:
-    """Runs deliveries; one per worker."""
+class Handler:
+    """What a worker does with jobs. Every method but `run` may stay as it is."""
 
-    def __init__(self, settings: Settings, *, queue: Queue, ingestor: Ingestor) -> None:
-        self._settings = settings
-        self._queue = queue
-        self._ingestor = ingestor
+    async def prepare(self) -> None:
+        """Called before the first claim, again and again until it succeeds."""
 
-    async def outcome(self, delivery: Delivery, fences: Fences) -> Outcome | None:
-        """Run the job; what to report, or None when it is no longer ours to report on."""
-        job = delivery.job
-        try:
-            return await self._run(delivery, fences)
-        except WorkerCancellationError:
-            return Outcome(job.job_id, job.fence, OutcomeKind.CANCELLED)
-        except LeaseLostError:
-            return None
-        except asyncio.CancelledError:
-            released = delivery.stopped == "released"
-            return Outcome(job.job_id, job.fence, OutcomeKind.RELEASED) if released else None
-        except Exception as error:
-            log_failure(job, error)
-            outcome = failure_outcome(job, error, self._settings)
-            if outcome.kind is OutcomeKind.RETRY and await self._cancelled(delivery):
-                return Outcome(job.job_id, job.fence, OutcomeKind.CANCELLED)
-            return outcome
+    def claimed(self, jobs: Sequence[ClaimedJob]) -> None:
+        """Jobs were claimed together; each comes to `found` and `run` next."""
 
-    async def _cancelled(self, delivery: Delivery) -> bool:
-        """Whether a request came during the last attempt. A retry may be two minutes away; the request is not."""
-        with suppress(*AWAY):
-            await look_for_cancellations(self._queue, [delivery])
-        return delivery.cancellation.reason is not None
+    async def found(self, job: ClaimedJob) -> Figures | None:
+        """Shut former owners of the job out; its figures when one of them has done it."""
+        return None
 
-    async def _run(self, delivery: Delivery, fences: Fences) -> Outcome:
-        job = delivery.job
-        committed = await asyncio.shield(fences)
-        if job.job_id in committed:
-            # A former owner did it before our fence shut it out. Embedding again would only cost, and a cancel
-            # request came too late.
-            return self._found(job, committed[job.job_id])
-        # A list, so that nobody here keeps the document in memory while its chunks are embedded.
-        *document, reason = await patiently(lambda: self._queue.fetch(job))
-        if reason is not None:
-            delivery.cancellation.request(reason)
-        result = await self._ingestor.run(delivery, document.pop())
-        if result.commit is CommitResult.COMMITTED:
-            fields = {"chunks": result.figures.chunks, "tokens": result.figures.tokens, "fence": job.fence}
-            logger.info("job.committed", extra={"fields": fields})
-        else:
-            logger.info("job.found_committed", extra={"fields": {"fence": job.fence}})
-        return Outcome(job.job_id, job.fence, OutcomeKind.DONE, figures=result.figures)
+    async def run(self, delivery: Delivery) -> Figures:
+        """Do the job. What it raises decides between retry and dead letter (`errors.classify`)."""
+        raise NotImplementedError
 
-    def _found(self, job: ClaimedJob, row: DocumentRow) -> Outcome:
-        logger.info("job.found_committed", extra={"fields": {"fence": job.fence, "by_fence": row.fence}})
-        cost = row.token_count * self._settings.embedding.price_per_million_tokens / 1e6
-        figures = Figures(row.words, row.chunk_count, row.token_count, cost)
+    def facts(self) -> dict[str, str]:
+        """What to tell with each heartbeat."""
+        return {}
+
+    def take_stats(self) -> dict[str, float]:
+        """Counters since the last call, to be added to the queue's."""
+        return {}
+
+    async def sweep(self) -> None:
+        """Clean up after workers that died on this machine; called every few seconds."""
+
+    async def close(self) -> None:
+        """The worker ends."""
+
+
+async def outcome_of(delivery: Delivery, handler: Handler, settings: Settings) -> Outcome | None:
+    """Run a job; what to report, or None when it is no longer ours to report on."""
+    job = delivery.job
+    try:
+        figures = await handler.found(job)
+        if figures is None:
+            delivery.cancellation.check()
+            figures = await handler.run(delivery)
         return Outcome(job.job_id, job.fence, OutcomeKind.DONE, figures=figures)
+    except WorkerCancellationError:
+        return Outcome(job.job_id, job.fence, OutcomeKind.CANCELLED)
+    except LeaseLostError:
+        return None
+    except asyncio.CancelledError:
+        released = delivery.stopped == "released"
+        return Outcome(job.job_id, job.fence, OutcomeKind.RELEASED) if released else None
+    except Exception as error:
+        log_failure(job, error)
+        outcome = failure_outcome(job, error, settings)
+        if outcome.kind is OutcomeKind.RETRY and await _cancelled(delivery):
+            return Outcome(job.job_id, job.fence, OutcomeKind.CANCELLED)
+        return outcome
+
+
+def failure_outcome(job: ClaimedJob, error: BaseException, settings: Settings) -> Outcome:
+    """Retry or dead letter: what follows from an attempt that ended with `error` (spec C1 to C4)."""
+    failure = classify(error)
+    decision = decide(
+        failure.code,
+        attempt=job.attempt,
+        max_retries=settings.max_retries,
+        base_seconds=settings.retry_base_seconds,
+        retry_after_seconds=failure.retry_after_seconds,
+    )
+    kind = OutcomeKind.RETRY if decision.retry else OutcomeKind.DEAD
+    reason = JobError(failure.code, failure.message)
+    return Outcome(job.job_id, job.fence, kind, delay_ms=decision.delay_ms, error=reason)
+
+
+async def _cancelled(delivery: Delivery) -> bool:
+    """Whether a request came during the last attempt. A retry may be two minutes away; the request is not."""
+    with suppress(*AWAY):
+        await look_for_cancellations(delivery.queue, [delivery])
+    return delivery.cancellation.reason is not None
 
 
 async def look_for_cancellations(queue: Queue, deliveries: Sequence[Delivery]) -> None:
@@ -176,19 +197,6 @@ async def pause_about(seconds: float) -> float:
     return min(2 * seconds, LONGEST_PAUSE_SECONDS)
 
 
-async def end_tasks(tasks: set[asyncio.Task[None]], *, seconds: float) -> None:
-    """Cancel tasks until they have ended, at most for `seconds`.
-
-    Once is not enough: one that meets an answer on its way in can get lost in the Redis client (39 of 300 tries
-    with redis-py 8.1.0).
-    """
-    deadline = time.monotonic() + seconds
-    while tasks and time.monotonic() < deadline:
-        for task in tasks:
-            task.cancel()
-        _, tasks = await asyncio.wait(tasks, timeout=0.1)
-
-
 def log_failure(job: ClaimedJob, error: Exception) -> None:
     """Say that an attempt failed. Never the text of a foreign exception: it may quote the document."""
     failure = classify(error)
@@ -202,7 +210,7 @@ def log_failure(job: ClaimedJob, error: Exception) -> None:
 
 
 def job_ids(job: ClaimedJob) -> AbstractContextManager[None]:
-    """Bind the ids of a job to what is logged in the block."""
+    """Bind the ids that the API gave the job to what is logged in the block (spec G2)."""
     return bind_context(
         request_id=job.request_id,
         trace_id=job.trace_id,
@@ -214,6 +222,12 @@ def job_ids(job: ClaimedJob) -> AbstractContextManager[None]:
 
 def log_end(job: ClaimedJob, outcome: Outcome, *, accepted: bool) -> None:
     """Say what became of a delivery, once Redis has it."""
+    if (
+        accepted
+        and not logger.isEnabledFor(_END_EVENTS[outcome.kind][1])
+        and not logger.isEnabledFor(logging.INFO)
+    ):
+        return
     duration_ms = max(0, time.time_ns() // 1_000_000 - job.created_ms)
     fields: dict[str, object] = {
         "outcome": outcome.kind.value,
@@ -236,6 +250,7 @@ def log_end(job: ClaimedJob, outcome: Outcome, *, accepted: bool) -> None:
 
 _END_EVENTS: Final = {
     OutcomeKind.DONE: ("job.settled", logging.DEBUG),
+    OutcomeKind.RETRY: ("job.retry_scheduled", logging.INFO),
     OutcomeKind.DEAD: ("job.dead_lettered", logging.ERROR),
     OutcomeKind.CANCELLED: ("job.cancelled", logging.INFO),
     OutcomeKind.RELEASED: ("job.released", logging.INFO),

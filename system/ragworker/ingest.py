@@ -18,20 +18,20 @@ import os
 import struct
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Protocol, TypeVar
+from typing import IO, Final, Protocol, TypeVar
 
+from ragworker.cancellation import Cancellation
 from ragworker.chunking import Chunk, ChunkPlan, batches
 from ragworker.embedding import EmbeddingClient
-from ragworker.errors import ErrorCode, JobFailedError, LeaseLostError, WorkerCancellationError, classify
+from ragworker.errors import ErrorCode, JobFailedError, LeaseLostError
 from ragworker.extract import read_words, write_words
-from ragworker.job import ClaimedJob, Figures, JobError, Outcome, OutcomeKind
+from ragworker.job import ClaimedJob, Figures
 from ragworker.limits import BatchGate, Limiter
-from ragworker.retry import decide
 from ragworker.settings import Settings
 from ragworker.store import ChunkRow, CommitResult, DocumentRow, Store
 from ragworker.tempfiles import PrivateFiles
@@ -42,51 +42,10 @@ SPOOL_BYTES: Final = 1 << 20
 #: A document that takes longer to read was made to.
 EXTRACT_SECONDS: Final = 120.0
 
-#: Times 0.1 s: how long a cancelled job may take to let go.
-CANCEL_TRIES: Final = 50
-
 #: ordinal, tokens, dimensions, bytes of text, bytes of vector.
 _RECORD: Final = struct.Struct("<IIIII")
 
 Answer = TypeVar("Answer")
-
-
-class Cancellation:
-    """Says inside a job that somebody cancelled it (spec D2)."""
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        self._requested = asyncio.Event()
-
-    def request(self, reason: str) -> None:
-        """Cancel; the first reason stays."""
-        self.reason = self.reason or reason
-        self._requested.set()
-
-    def check(self) -> None:
-        """WorkerCancellationError when somebody cancelled."""
-        if self.reason is not None:
-            raise WorkerCancellationError(self.reason)
-
-    async def race(self, work: Coroutine[Any, Any, Answer]) -> Answer:
-        """Do `work`, but stop it and raise WorkerCancellationError as soon as somebody cancels."""
-        task = asyncio.ensure_future(work)
-        cancelled = asyncio.ensure_future(self._requested.wait())
-        try:
-            await asyncio.wait({task, cancelled}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            self.check()
-            raise AssertionError("woken without a reason")
-        finally:
-            # Again and again, because the Redis client can lose a cancellation (see delivery.end_tasks).
-            pending: set[asyncio.Future[Any]] = {task, cancelled}
-            for _ in range(CANCEL_TRIES):
-                for future in pending:
-                    future.cancel()
-                _, pending = await asyncio.wait(pending, timeout=0.1)
-                if not pending:
-                    break
 
 
 class Delivery(Protocol):
@@ -101,6 +60,10 @@ class Delivery(Protocol):
 
     async def confirm(self) -> None:
         """Return when the delivery is still ours. LeaseLostError when it is not."""
+        ...
+
+    def document(self) -> AsyncIterator[bytes]:
+        """The document in pieces; it ends early, or has none, when its bytes are gone."""
         ...
 
 
@@ -142,10 +105,11 @@ class Ingestor:
         self._threads = threads
         self._worker = worker
 
-    async def run(self, delivery: Delivery, payload: bytes | None) -> Result:
+    async def run(self, delivery: Delivery) -> Result:
         """Do the job. JobFailedError, WorkerCancellationError, LeaseLostError, or what a client library raised."""
         delivery.cancellation.check()
         job = delivery.job
+        payload = b"".join([piece async for piece in delivery.document()])
         with closing(_Spool(self._files.folder)) as embedded:
             # One race around everything that can wait: a cancelled job stops where it stands.
             work = self._prepare(delivery, payload, embedded)
@@ -283,25 +247,6 @@ class Ingestor:
 
     async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-def failure_outcome(job: ClaimedJob, error: BaseException, settings: Settings) -> Outcome:
-    """Retry or dead letter: what follows from an attempt that ended with `error` (spec C1 to C4)."""
-    failure = classify(error)
-    decision = decide(
-        failure.code,
-        attempt=job.attempt,
-        max_retries=settings.max_retries,
-        base_seconds=settings.retry_base_seconds,
-        retry_after_seconds=failure.retry_after_seconds,
-    )
-    return Outcome(
-        job.job_id,
-        job.fence,
-        OutcomeKind.RETRY if decision.retry else OutcomeKind.DEAD,
-        delay_ms=decision.delay_ms,
-        error=JobError(failure.code, failure.message),
-    )
 
 
 def cut_batches(chunks: Iterator[Chunk], *, size: int, token_limit: int) -> Iterator[_Batch]:

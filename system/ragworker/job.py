@@ -20,6 +20,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+#: `bytes` where a class has a field of that name.
+Payload = bytes
+
 #: Kept entries of a job's history: four retries make about ten; a crash loop must not grow it for ever.
 HISTORY_LIMIT: Final = 50
 
@@ -56,7 +59,7 @@ TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
         {JobState.DONE, JobState.RETRYING, JobState.DEAD, JobState.CANCELLED, JobState.QUEUED}
     ),
     JobState.RETRYING: frozenset({JobState.RUNNING, JobState.CANCELLED}),
-    JobState.DONE: frozenset(),
+    JobState.DONE: frozenset({JobState.CANCELLED}),  # rolled back within its window (spec D3)
     JobState.DEAD: frozenset({JobState.QUEUED}),
     JobState.CANCELLED: frozenset(),
 }
@@ -92,6 +95,7 @@ class NewJob:
     request_id: str = ""
     trace_id: str = ""
     correlation_id: str = ""
+    span_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,11 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
-    """One delivery of a job to one worker. `fence` is higher than that of every earlier delivery."""
+    """One delivery of a job to one worker. `fence` is higher than that of every earlier delivery.
+
+    `payload` is the document when it is small enough to come with the claim; else `Queue.document` reads it.
+    `cancel` is the reason of a cancellation that was asked for before the claim.
+    """
 
     job_id: str
     fence: int
@@ -122,6 +130,10 @@ class ClaimedJob:
     created_ms: int = 0
     #: When the job last entered the queue from outside (submit or requeue); older cancel requests are void.
     queued_ms: int = 0
+    payload: Payload | None = field(default=None, repr=False)
+    cancel: str | None = None
+    #: The span under which it was submitted: parent of its deliveries' spans (tracing.py).
+    span_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +218,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a job's progress. `event_id` (`<ms>-<n>`) is its place in the stream: a Last-Event-ID."""
+    """One event of a job. `event_id` is `<ms>-<n>`, n rising within the job: a Last-Event-ID."""
 
     job_id: str
     event_id: str

@@ -16,10 +16,11 @@ from redis.exceptions import RedisError
 
 from ragworker.api.bodies import job_body
 from ragworker.api.submissions import content_key, media_type_of
+from ragworker.connection import connect
 from ragworker.errors import POLICIES
 from ragworker.job import JobState, JobView, NewJob, Priority
 from ragworker.logs import utc_timestamp
-from ragworker.queue import Queue, UnknownJobError, connect
+from ragworker.queue import Queue, UnknownJobError
 from ragworker.retry import retry_table
 from ragworker.settings import Settings, SettingsError
 

@@ -12,15 +12,19 @@ that was lost is the hard case, met call by call: `submit` and `settle` recognis
 lost `claim` shows in the answer of `renew` as a claim that the worker does not know; the rest is repeatable
 by nature.
 
-Keys start with `{rag:<queue>}:`, so one queue is in one slot of a cluster. `job:cancel:<id>` is the one key
-outside (spec D1 gives its name); it is written and read by plain commands only.
+A round trip costs more than what it asks for, so submits that come while another is on its way travel together, and
+claims and outcomes travel in batches. Keys start with `{rag:<queue>}:`, so one queue is in one slot of a cluster.
+`job:cancel:<id>` is the one key outside (spec D1 gives its name); it is written and read by plain commands only.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
@@ -28,8 +32,6 @@ from importlib.resources import files
 from typing import Any, Final
 
 import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from ragworker import rows
 from ragworker.errors import ErrorCode
@@ -47,15 +49,29 @@ from ragworker.job import (
 )
 from ragworker.settings import QueueSettings
 
-#: A healthy Redis answers in under a millisecond; after this it counts as away.
-ANSWER_SECONDS: Final = 5.0
-CONNECT_SECONDS: Final = 2.0
-
 #: A blocking pop must end well before the socket's own deadline.
 LONGEST_WAIT_SECONDS: Final = 2.0
 
 #: A cancel request lives as long as anybody may look for it; jobs notice it within a second.
 CANCEL_SECONDS: Final = 86_400
+
+#: Jobs and bytes that travel in one submit; a script this long holds Redis for a few ms.
+SUBMIT_JOBS: Final = 500
+SUBMIT_BYTES: Final = 1 << 20
+
+#: Bulk submits on their way at a time: one is made ready while Redis works on another.
+SUBMITS_IN_FLIGHT: Final = 2
+
+#: Documents up to this size travel with the job; larger ones are written and read in pieces, so that neither a script
+#: nor a worker ever holds one whole.
+INLINE_BYTES: Final = 32 * 1024
+PIECE_BYTES: Final = 1 << 20
+
+#: What was uploaded for a submit that never came is forgotten after this time.
+UPLOAD_SECONDS: Final = 600
+
+#: How long a submit waits for its replicas (RAG_REDIS_WAIT_REPLICAS).
+REPLICA_MS: Final = 1000
 
 _BORDERS: Final = ",".join(map(str, JOB_DURATION_BUCKETS_MS))
 _POISON: Final = "its workers died or lost their lease too often (RAG_MAX_DELIVERIES); see the history"
@@ -63,6 +79,10 @@ _POISON: Final = "its workers died or lost their lease too often (RAG_MAX_DELIVE
 
 class UnknownJobError(KeyError):
     """There is no job of this id (any more)."""
+
+
+class NotReplicatedError(redis.RedisError):
+    """Too few replicas confirmed a submit in time. It may survive all the same; sent again it is the same job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,33 +96,23 @@ class TakenOver:
 
 @dataclass(frozen=True, slots=True)
 class QueueGauges:
-    """The queue at one moment, read in one atomic step.
+    """The queue at one moment, read in one atomic step. `unfinished`: waiting, or claimed by anybody, dead or alive.
 
     `stats` holds counters since the queue's birth: submitted, committed, dead, cancelled, retried,
     taken_over, finished:<done|dead|cancelled>, failed:<error code>, rate_limited (answers 429),
-    embedding_requests:<http status|timeout|unreachable>, embedding_tokens; and two histograms,
-    `hist:rag_job_duration_ms:*` (jobs done and dead, since their entry into the queue) and
-    `hist:embedding_api_latency_ms:*`, each as `<border>` and `+Inf` (observations in that bucket alone, NOT
-    cumulative; the borders are in `job.py`), `sum` and `count`.
+    embedding_requests:<http status|timeout|unreachable>, embedding_tokens; and histograms such as
+    `hist:rag_job_duration_ms:*` (jobs done and dead, since their entry into the queue), each as `<border>` and
+    `+Inf` (observations in that bucket alone, NOT cumulative; the borders are in `job.py`), `sum` and `count`.
     """
 
     queue_length: int = 0
     active_jobs: int = 0
+    unfinished: int = 0
     dlq_entries: int = 0
     workers: int = 0
+    paused: bool = False
     token_used_pct: float = 0.0
     stats: Mapping[str, float] = field(default_factory=dict)
-
-
-def connect(url: str) -> redis.asyncio.Redis:
-    """A client with deadlines. One second try at once: a restarted Redis leaves dead connections."""
-    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
-        url,
-        socket_timeout=ANSWER_SECONDS,
-        socket_connect_timeout=CONNECT_SECONDS,
-        retry=Retry(NoBackoff(), 1),
-    )
-    return client
 
 
 @cache
@@ -115,33 +125,44 @@ def script_text(name: str) -> str:
 class Queue:
     """One named queue. Cheap to make; holds the client, the loaded scripts, and when the next delay ends."""
 
-    def __init__(self, client: redis.asyncio.Redis, *, name: str, settings: QueueSettings) -> None:
+    def __init__(
+        self, client: redis.asyncio.Redis, *, name: str, settings: QueueSettings, mode: str = "durable"
+    ) -> None:
         self._redis = client
         self.name = name
+        self.mode = mode
         self.prefix = f"{{rag:{name}}}:"
         self._settings = settings
         self._scripts: dict[str, Any] = {}
         self._next_due_seconds = math.inf
+        self._waiting: deque[tuple[NewJob, asyncio.Future[Submitted]]] = deque()
+        self._submitter: asyncio.Task[None] | None = None
 
     # Producers
 
     async def submit(self, new: NewJob) -> Submitted:
         """Accept a job, or find the one that does the same work. Accepted: it survives anybody's death."""
-        job_id = job_id_for(queue=self.name, user_id=new.user_id, key=new.key)
-        described: dict[str, str | int] = {
-            "name": new.name,
-            "media_type": new.media_type,
-            "bytes": len(new.payload),
-            "sha256": hashlib.sha256(new.payload).hexdigest(),
-            "user_id": new.user_id,
-            "request_id": new.request_id,
-            "trace_id": new.trace_id,
-            "correlation_id": new.correlation_id,
-        }
-        flat = [part for pair in described.items() for part in pair]
-        idem = hashlib.sha256(f"{new.user_id}\0{new.key}".encode()).hexdigest()
-        answer = await self._run("submit", idem, job_id, new.priority, HISTORY_LIMIT, new.payload, *flat)
-        return Submitted(rows.text(answer[0]), JobState(rows.text(answer[1])), bool(answer[2]))
+        answer: asyncio.Future[Submitted] = asyncio.get_running_loop().create_future()
+        self._waiting.append((new, answer))
+        if self._submitter is None:
+            self._submitter = asyncio.create_task(self._submit_waiting())
+        return await answer
+
+    async def submit_many(self, jobs: Iterable[NewJob]) -> list[Submitted]:
+        """Accept many jobs in few round trips; the answers in their order. Each job is accepted by itself."""
+        answers: list[Submitted] = []
+        under_way: deque[asyncio.Task[list[Submitted]]] = deque()
+        try:
+            for batch in _batches(jobs):
+                under_way.append(asyncio.create_task(self._submit(batch)))
+                if len(under_way) >= SUBMITS_IN_FLIGHT:
+                    answers += await under_way.popleft()
+            while under_way:
+                answers += await under_way.popleft()
+        finally:
+            for task in under_way:
+                task.cancel()
+        return answers
 
     async def request_cancel(self, job_id: str, *, reason: str, by: str) -> JobState:
         """Ask for the end of a job (spec D1); its state afterwards. UnknownJobError when there is none.
@@ -152,29 +173,25 @@ class Queue:
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.hget(self._job(job_id), "state")
             pipe.time()
-            state, clock = await pipe.execute()
+            state, (seconds, micros) = await pipe.execute()
         if state is None:
             raise UnknownJobError(job_id)
         if JobState(rows.text(state)).terminal:
             return JobState(rows.text(state))
-        request: Any = {
-            "reason": reason[: rows.TEXT_LIMIT],
-            "at_ms": rows.clock_ms(clock),
-            "by": by,
-        }
+        reason = reason[: rows.TEXT_LIMIT] or "no reason given"
+        request: Any = {"reason": reason, "at_ms": seconds * 1000 + micros // 1000, "by": by}
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(rows.cancel_key(job_id), mapping=request)
             pipe.expire(rows.cancel_key(job_id), CANCEL_SECONDS)
             await pipe.execute()
-        after = rows.text(await self._run("cancel", job_id, self._settings.history_seconds, HISTORY_LIMIT))
+        after = rows.text(await self._run("cancel", job_id, reason, *self._records, HISTORY_LIMIT))
         if not after:
             raise UnknownJobError(job_id)
         return JobState(after)
 
-    async def cancel_requested(self, job_id: str) -> str | None:
-        """The reason of a pending cancel request, or None."""
-        request = rows.decoded(await self._redis.hgetall(rows.cancel_key(job_id)))
-        return (request.get("reason") or "no reason given") if request else None
+    async def rolled_back(self, job_id: str, *, by: str) -> bool:
+        """Note that the effect of a job was undone in SQL (spec D3). False when the job is not done."""
+        return bool(await self._run("rolled_back", job_id, by, HISTORY_LIMIT))
 
     # Workers
 
@@ -184,13 +201,17 @@ class Queue:
         self._next_due_seconds = next_due_ms / 1000 if next_due_ms >= 0 else math.inf
         return [rows.claimed_job(row) for row in claims]
 
-    async def fetch(self, job: ClaimedJob) -> tuple[bytes | None, str | None]:
-        """What a delivery starts with, in one round trip: the document, and the reason if it was cancelled."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.get(f"{self.prefix}payload:{job.job_id}")
-            pipe.hgetall(rows.cancel_key(job.job_id))
-            payload, request = await pipe.execute()
-        return payload, rows.cancel_reason(job, request)
+    async def document(self, job: ClaimedJob) -> AsyncIterator[bytes]:
+        """The document in pieces of at most 1 MiB; it ends early, or has none, when its bytes are gone."""
+        if job.payload is not None:
+            yield job.payload
+            return
+        for start in range(0, job.bytes, PIECE_BYTES):
+            key = f"{self.prefix}payload:{job.job_id}"
+            piece: Any = await self._redis.getrange(key, start, start + PIECE_BYTES - 1)
+            if not piece:
+                return
+            yield piece
 
     async def cancelled_among(self, jobs: Sequence[ClaimedJob]) -> dict[int, str]:
         """Fence -> reason of those deliveries whose cancellation is requested; one round trip for all."""
@@ -198,10 +219,8 @@ class Queue:
             for job in jobs:
                 pipe.hgetall(rows.cancel_key(job.job_id))
             requests = await pipe.execute()
-        found = {
-            job.fence: rows.cancel_reason(job, request) for job, request in zip(jobs, requests, strict=True)
-        }
-        return {fence: reason for fence, reason in found.items() if reason is not None}
+        reasons = (rows.cancel_reason(job, request) for job, request in zip(jobs, requests, strict=True))
+        return {job.fence: reason for job, reason in zip(jobs, reasons, strict=True) if reason is not None}
 
     async def close_requests(self, jobs: Sequence[ClaimedJob]) -> None:
         """Make the cancel requests of ended jobs belong to the life that ended, and expire.
@@ -238,15 +257,8 @@ class Queue:
 
     async def take_over(self, *, limit: int) -> list[TakenOver]:
         """Requeue (or dead-letter) up to `limit` jobs of workers whose lease ran out."""
-        moved = await self._run(
-            "take_over",
-            limit,
-            self._settings.max_deliveries,
-            HISTORY_LIMIT,
-            _BORDERS,
-            ErrorCode.WORKER_CRASHED,
-            _POISON,
-        )
+        bounds = (limit, self._settings.max_deliveries, HISTORY_LIMIT, _BORDERS)
+        moved = await self._run("take_over", *bounds, ErrorCode.WORKER_CRASHED.value, _POISON)
         triples = zip(moved[::3], moved[1::3], moved[2::3], strict=True)
         return [
             TakenOver(rows.text(job_id), bool(dead), rows.text(worker)) for job_id, dead, worker in triples
@@ -257,18 +269,16 @@ class Queue:
         if not outcomes:
             return []
         flat = [part for outcome in outcomes for part in rows.outcome_row(outcome)]
-        answer = await self._run(
-            "settle", worker_id, self._settings.history_seconds, HISTORY_LIMIT, _BORDERS, *flat
-        )
+        answer = await self._run("settle", worker_id, *self._records, HISTORY_LIMIT, _BORDERS, *flat)
         return [bool(taken) for taken in answer]
 
     async def leave(self, worker_id: str) -> None:
         """Say goodbye: the lease ends now, jobs still held are taken over at once."""
         await self._run("leave", worker_id)
 
-    async def progress(self, job_id: str, event: Mapping[str, str | int]) -> None:
-        """Tell listeners how far a running job is: {"stage", "done", "total"}."""
-        await self._run("progress", job_id, event["stage"], event["done"], event["total"])
+    async def progress(self, job_id: str, stage: str, done: int, total: int) -> None:
+        """Tell listeners how far a running job is."""
+        await self._run("progress", job_id, stage, done, total)
 
     async def wait_for_work(self, seconds: float) -> None:
         """Return when a job may be ready, a delay has run out, or `seconds` have passed (at most 2)."""
@@ -280,36 +290,31 @@ class Queue:
 
     async def get(self, job_id: str) -> JobView | None:
         """The job, or None when there is none (any more)."""
-        fields = rows.decoded(await self._redis.hgetall(self._job(job_id)))
-        return rows.job_view(fields) if "state" in fields else None
-
-    async def payload(self, job_id: str) -> bytes | None:
-        """The document's bytes; None once the job is done or cancelled."""
-        payload: Any = await self._redis.get(f"{self.prefix}payload:{job_id}")
-        return None if payload is None else bytes(payload)
+        fields = await self._fields(job_id)
+        return rows.job_view(job_id, fields, mode=self.mode) if fields else None
 
     async def events(self, job_id: str, *, after: str = "0") -> list[Event]:
-        """The kept events of a job that follow the event id `after`, oldest first."""
-        entries: Any = await self._redis.xrange(f"{self.prefix}events:{job_id}", min=f"({after}", max="+")
-        return [rows.event(job_id, rows.text(event_id), rows.decoded(fields)) for event_id, fields in entries]
+        """What happened to a job after the event id `after`, oldest first; of its progress the newest only."""
+        fields = await self._fields(job_id)
+        return rows.events(job_id, fields, after=after) if fields else []
 
-    async def subscribe(self) -> AsyncIterator[Event]:
-        """Events of all jobs as they happen. Ends with redis.RedisError when Redis goes away."""
+    async def subscribe(self) -> AsyncIterator[str]:
+        """Ids of jobs that have news, as they come. Ends with redis.RedisError when Redis goes away."""
         async with aclosing(self._redis.pubsub(ignore_subscribe_messages=True)) as channel:
             await channel.subscribe(f"{self.prefix}events")
             while True:
                 message = await channel.get_message(timeout=1.0)
-                if message is not None:
-                    yield rows.published_event(rows.text(message["data"]))
+                for job_id in rows.text(message["data"]).split("\n") if message else ():
+                    yield job_id
 
     async def dead_letters(self, *, offset: int = 0, limit: int = 50) -> list[JobView]:
         """Dead jobs, newest first."""
         ids: Any = await self._redis.zrevrange(f"{self.prefix}dlq", offset, offset + limit - 1)
         async with self._redis.pipeline(transaction=False) as pipe:
             for job_id in ids:
-                pipe.hgetall(self._job(rows.text(job_id)))
-            found = [rows.decoded(fields) for fields in await pipe.execute()]
-        return [rows.job_view(fields) for fields in found if "state" in fields]
+                pipe.hmget(self._job(rows.text(job_id)), rows.FIELDS)
+            found = zip(map(rows.text, ids), map(rows.fields_of, await pipe.execute()), strict=True)
+        return [rows.job_view(job_id, fields, mode=self.mode) for job_id, fields in found if fields]
 
     async def requeue(self, job_id: str) -> bool:
         """Give a dead job a fresh series of attempts. False when it is not dead."""
@@ -320,31 +325,119 @@ class Queue:
         """Forget a dead job and its document for good. False when it is not dead."""
         return bool(await self._run("purge", job_id))
 
+    async def pause(self) -> None:
+        """Give out no more claims; submits are accepted, and jobs that run go on."""
+        await self._redis.set(f"{self.prefix}paused", "1")
+
+    async def resume(self) -> None:
+        """Give out claims again."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(f"{self.prefix}paused")
+            pipe.rpush(f"{self.prefix}wake", "1")
+            await pipe.execute()
+
     async def gauges(self) -> QueueGauges:
         """Everything that is measured about the queue, as of one moment."""
-        waiting, active, dead, workers, highest, flat = await self._run("gauges")
+        waiting, active, unfinished, dead, workers, paused, highest, flat = await self._run("gauges")
         pairs = zip(flat[::2], flat[1::2], strict=True)
         stats = {rows.text(name): float(value) for name, value in pairs}
-        return QueueGauges(waiting, active, dead, workers, float(highest), stats)
-
-    async def live_workers(self) -> set[str]:
-        """Workers that have a lease, expired or not: whoever is not listed holds nothing."""
-        workers: Any = await self._redis.zrange(f"{self.prefix}leases", 0, -1)
-        return {rows.text(worker) for worker in workers}
+        known = (waiting, active, unfinished, dead, workers)
+        return QueueGauges(*known, bool(paused), float(highest), stats)
 
     async def ping(self) -> None:
         """Return when Redis answers."""
         await self._redis.echo("readiness")
 
+    # What they stand on
+
     @property
     def _lease_ms(self) -> int:
         return round(self._settings.lease_seconds * 1000)
 
+    @property
+    def _records(self) -> tuple[int, int]:
+        return self._settings.history_seconds, self._settings.history_count
+
     def _job(self, job_id: str) -> str:
         return f"{self.prefix}job:{job_id}"
+
+    async def _fields(self, job_id: str) -> dict[str, str]:
+        values: Any = await self._redis.hmget(self._job(job_id), rows.FIELDS)
+        return rows.fields_of(values)
 
     async def _run(self, name: str, *args: str | int | float | bytes) -> Any:
         script = self._scripts.get(name)
         if script is None:
             script = self._scripts[name] = self._redis.register_script(script_text(name))
         return await script(keys=[self.prefix], args=args)
+
+    async def _submit_waiting(self) -> None:
+        try:
+            while self._waiting:
+                line, self._waiting = self._waiting, deque()
+                for batch in _batches(new for new, _ in line):
+                    answers = [line.popleft()[1] for _ in batch]
+                    try:
+                        accepted = await self._submit(batch)
+                    except Exception as error:
+                        for answer in answers:
+                            if not answer.done():
+                                answer.set_exception(error)
+                    else:
+                        for answer, submitted in zip(answers, accepted, strict=True):
+                            if not answer.done():
+                                answer.set_result(submitted)
+        finally:
+            self._submitter = None
+
+    async def _submit(self, batch: Sequence[NewJob]) -> list[Submitted]:
+        ids: list[str] = []
+        args: list[str | bytes] = []
+        for new in batch:
+            job_id = job_id_for(queue=self.name, user_id=new.user_id, key=new.key)
+            about = rows.about(new, sha256=hashlib.sha256(new.payload).hexdigest())
+            inline = len(new.payload) <= INLINE_BYTES
+            upload = "" if inline else await self._upload(new.payload)
+            ids.append(job_id)
+            args += (job_id, new.priority.value, about, new.payload if inline else b"", upload)
+        states = await self._run("submit", *args)
+        if self._settings.wait_replicas:
+            await self._replicated()
+        return [
+            Submitted(job_id, JobState(rows.text(state) or JobState.QUEUED), duplicate=bool(state))
+            for job_id, state in zip(ids, states, strict=True)
+        ]
+
+    async def _upload(self, payload: bytes) -> str:
+        key = f"{self.prefix}upload:{secrets.token_hex(12)}"
+        for start in range(0, len(payload), PIECE_BYTES):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.append(key, payload[start : start + PIECE_BYTES])
+                pipe.expire(key, UPLOAD_SECONDS)
+                await pipe.execute()
+        return key
+
+    async def _replicated(self) -> None:
+        """NotReplicatedError when fewer replicas than RAG_REDIS_WAIT_REPLICAS have what was written before."""
+        # WAIT speaks of the writes of its own connection, so it gets one: a write of its own makes the offset new.
+        async with self._redis.client() as same:
+            await same.set(f"{self.prefix}replicated", "1")
+            have = await same.wait(self._settings.wait_replicas, REPLICA_MS)
+        if have < self._settings.wait_replicas:
+            raise NotReplicatedError(
+                f"{have} of {self._settings.wait_replicas} replicas confirmed in {REPLICA_MS} ms"
+            )
+
+
+def _batches(jobs: Iterable[NewJob]) -> Iterator[list[NewJob]]:
+    """Jobs as they come, in batches of bounded number and size."""
+    batch: list[NewJob] = []
+    size = 0
+    for new in jobs:
+        if batch and (len(batch) >= SUBMIT_JOBS or size + len(new.payload) > SUBMIT_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(new)
+        size += len(new.payload)
+    if batch:
+        yield batch

@@ -1,8 +1,13 @@
-"""Translate between the rows of `lua/*.lua` (bytes, flat lists) and the values of `job.py`. Does no I/O."""
+"""Translate between what `lua/*.lua` keeps of a job and the values of `job.py`. Does no I/O.
+
+The events of a job are its history, its newest progress and, after a final state, one `end`: nothing else is stored
+for listeners. Numbers of events (`seq`) rise within a job; a history line has an even one, `end` the odd one after it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ragworker.job import (
@@ -14,12 +19,43 @@ from ragworker.job import (
     JobError,
     JobState,
     JobView,
+    NewJob,
     Outcome,
+    OutcomeKind,
     Priority,
 )
 
 #: Longest reason kept with a cancel request, longest message of an error.
 TEXT_LIMIT: Final = 300
+
+#: What a job is after an event of its history.
+_STATE_AFTER: Final = {
+    "submitted": JobState.QUEUED,
+    "claimed": JobState.RUNNING,
+    "retry_scheduled": JobState.RETRYING,
+    "released": JobState.QUEUED,
+    "taken_over": JobState.QUEUED,
+    "requeued": JobState.QUEUED,
+    "done": JobState.DONE,
+    "dead": JobState.DEAD,
+    "cancelled": JobState.CANCELLED,
+    "rolled_back": JobState.CANCELLED,
+}
+
+#: The fields of a job that are read to show it: all but its document.
+FIELDS: Final = (
+    "state", "priority", "about", "created_ms", "attempt", "lost", "fence", "finished_ms", "error", "figures",
+    "progress", "history",
+)  # fmt: skip
+
+#: What of a new job is written down once, as JSON.
+_ABOUT: Final = ("name", "media_type", "user_id", "request_id", "trace_id", "correlation_id", "span_id")
+
+
+def about(new: NewJob, *, sha256: str) -> str:
+    """The field `about` of a job."""
+    described = {name: getattr(new, name) for name in _ABOUT}
+    return json.dumps({**described, "bytes": len(new.payload), "sha256": sha256}, separators=(",", ":"))
 
 
 def cancel_key(job_id: str) -> str:
@@ -39,104 +75,102 @@ def cancel_reason(job: ClaimedJob, raw: Mapping[bytes, bytes]) -> str | None:
 
 
 def outcome_row(outcome: Outcome) -> tuple[str | int, ...]:
-    """The ten arguments of settle.lua for one outcome."""
+    """The six arguments of settle.lua for one outcome."""
     figures, error = outcome.figures, outcome.error or JobError("", "")
-    return (
-        outcome.job_id,
-        outcome.fence,
-        outcome.kind,
-        outcome.delay_ms,
-        error.code,
-        error.message[:TEXT_LIMIT],
-        figures.words,
-        figures.chunks,
-        figures.tokens,
-        f"{figures.cost_usd:.9f}",
-    )
+    first: str | int = outcome.delay_ms
+    if outcome.kind is OutcomeKind.DONE:
+        first = f"{figures.words}|{figures.chunks}|{figures.tokens}|{figures.cost_usd:.9f}"
+    return outcome.job_id, outcome.fence, outcome.kind.value, first, error.code, error.message[:TEXT_LIMIT]
 
 
-def claimed_job(row: Sequence[Any]) -> ClaimedJob:
+def claimed_job(row: Sequence[bytes]) -> ClaimedJob:
     """One row of the answer of claim.lua."""
-    job_id, fence, attempt, delivery, name, media_type, size, sha256, *rest = map(text, row)
-    user_id, request_id, trace_id, correlation_id, created_ms, queued_ms = rest
+    job_id, fence, attempt, delivery, created_ms, queued_ms, described, payload, big, cancel = row
     return ClaimedJob(
-        job_id=job_id,
+        job_id=job_id.decode(),
         fence=int(fence),
         attempt=int(attempt),
         delivery=int(delivery),
-        name=name,
-        media_type=media_type,
-        bytes=int(size),
-        sha256=sha256,
-        user_id=user_id,
-        request_id=request_id,
-        trace_id=trace_id,
-        correlation_id=correlation_id,
         created_ms=int(created_ms),
         queued_ms=int(queued_ms),
+        payload=None if big else payload,
+        cancel=text(cancel) or None,
+        **json.loads(described),
     )
 
 
-def job_view(fields: Mapping[str, str]) -> JobView:
+def job_view(job_id: str, fields: Mapping[str, str], *, mode: str) -> JobView:
     """A job hash."""
-    finished, code = fields.get("finished_ms", ""), fields.get("error_code", "")
-    history = (line.split("|") for line in fields.get("history", "").split("\n") if line)
+    state = JobState(fields["state"])
+    described = json.loads(fields["about"])
+    described.pop("span_id")
+    finished, (code, _, message) = fields.get("finished_ms", ""), fields.get("error", "").partition("|")
+    words, chunks, tokens, cost = (fields.get("figures") or "0|0|0|0").split("|")
     return JobView(
-        job_id=fields["id"],
-        state=JobState(fields["state"]),
-        name=fields["name"],
-        media_type=fields["media_type"],
-        bytes=int(fields["bytes"]),
-        sha256=fields["sha256"],
+        job_id=job_id,
+        state=state,
         priority=Priority(fields["priority"]),
-        attempt=int(fields["attempt"]),
-        deliveries=int(fields["deliveries"]),
+        attempt=int(fields.get("attempt", 1)),
+        deliveries=int(fields.get("lost", 0)) + ("fence" in fields),
         created_ms=int(fields["created_ms"]),
         finished_ms=int(finished) if finished else None,
-        figures=Figures(
-            words=int(fields.get("words", 0)),
-            chunks=int(fields.get("chunks", 0)),
-            tokens=int(fields.get("tokens", 0)),
-            cost_usd=float(fields.get("cost_usd", 0)),
-        ),
-        error=JobError(code, fields.get("error_message", "")) if code else None,
-        history=tuple(
-            HistoryEntry(
-                int(at), event, int(attempt), code or None, int(delay) if delay else None, worker or None
-            )
-            for at, event, attempt, code, delay, worker in history
-        ),
-        request_id=fields["request_id"],
-        trace_id=fields["trace_id"],
-        correlation_id=fields["correlation_id"],
-        user_id=fields["user_id"],
+        figures=Figures(int(words), int(chunks), int(tokens), float(cost)),
+        error=JobError(code, message) if code and state not in (JobState.DONE, JobState.CANCELLED) else None,
+        history=tuple(entry for _, entry in _history(fields)),
+        mode=mode,
+        **described,
     )
 
 
-def event(job_id: str, event_id: str, fields: Mapping[str, str]) -> Event:
-    """One entry of a job's stream."""
-    done, total = fields.get("done", ""), fields.get("total", "")
-    return Event(
-        job_id=job_id,
-        event_id=event_id,
-        kind=EventKind(fields["kind"]),
-        state=JobState(fields["state"]),
-        at_ms=int(event_id.partition("-")[0]),
-        stage=fields.get("stage") or None,
-        done=int(done) if done else None,
-        total=int(total) if total else None,
-    )
+def events(job_id: str, fields: Mapping[str, str], *, after: str) -> list[Event]:
+    """What listeners are told of a job, oldest first, from the event id `after` on."""
+    found = [event for entry in _history(fields) for event in _told(job_id, *entry)]
+    progress = fields.get("progress")
+    if progress:
+        number, at_ms, stage, done, total = progress.split("|")
+        event_id = f"{at_ms}-{number}"
+        report = Event(
+            job_id,
+            event_id,
+            EventKind.PROGRESS,
+            JobState.RUNNING,
+            int(at_ms),
+            stage or None,
+            int(done),
+            int(total),
+        )
+        found.append(report)
+        found.sort(key=lambda event: _number(event.event_id))
+    # A place from before the job's birth belongs to an earlier life of the same work.
+    born, last = int(fields["created_ms"]), _number(after)
+    older = int(after.partition("-")[0]) < born
+    return [event for event in found if older or _number(event.event_id) > last]
 
 
-def published_event(line: str) -> Event:
-    """One message of the events channel."""
-    job_id, event_id, *rest = line.split("\n")
-    return event(job_id, event_id, dict(zip(("kind", "state", "stage", "done", "total"), rest, strict=True)))
+def _history(fields: Mapping[str, str]) -> Iterator[tuple[int, HistoryEntry]]:
+    lines = [line.split("|", 6) for line in fields.get("history", "").split("\n") if line]
+    # The first event is not written down, it is in created_ms; it is forgotten like the others.
+    if not lines or lines[0][0] == "2":
+        yield 0, HistoryEntry(int(fields["created_ms"]), "submitted", 1)
+    for number, at_ms, event, attempt, code, delay_ms, worker in lines:
+        delay = int(delay_ms) if delay_ms else None
+        yield int(number), HistoryEntry(int(at_ms), event, int(attempt), code or None, delay, worker or None)
 
 
-def clock_ms(clock: tuple[int, int]) -> int:
-    """The answer of TIME in ms."""
-    return clock[0] * 1000 + clock[1] // 1000
+def _told(job_id: str, number: int, entry: HistoryEntry) -> Iterator[Event]:
+    state = _STATE_AFTER[entry.event]
+    yield Event(job_id, f"{entry.at_ms}-{number}", EventKind.STATE, state, entry.at_ms)
+    if state.terminal:
+        yield Event(job_id, f"{entry.at_ms}-{number + 1}", EventKind.END, state, entry.at_ms)
+
+
+def _number(event_id: str) -> int:
+    return int(event_id.partition("-")[2] or -1)
+
+
+def fields_of(values: Sequence[bytes | None]) -> dict[str, str]:
+    """The answer of HMGET for `FIELDS`, without those that the job does not have; empty when there is no job."""
+    return {name: text(value) for name, value in zip(FIELDS, values, strict=True) if value is not None}
 
 
 def text(raw: Any) -> str:

@@ -1,10 +1,10 @@
 """The worker process: claim jobs, run them, settle them, keep the lease, take over from the dead, stop in order.
 
-Five loops share the worker's state, all on one event loop; whatever is heavy (reading files, SQL, large answers)
-runs in threads, so that the heartbeat is never late:
+Knows nothing of what a job is: that is its `Handler`'s. Five loops share the worker's state, all on one event loop;
+whatever is heavy belongs into threads of the handler, so that the heartbeat is never late:
 
     claim        takes as many jobs as there are free slots; blocks in Redis while there is nothing (starts in ~1 ms)
-    settle       reports everything that ended since its last call, in one script
+    settle       reports everything that ended since its last call, in one script; a slot is free when it is reported
     heartbeat    every lease/3: renews the lease, flushes figures, compares what Redis says it holds
     take over    every 0.5 s: requeues the jobs of workers whose lease ran out; now and then sweeps their files
     cancel       every second: looks for cancel requests of all running jobs
@@ -21,47 +21,37 @@ What survives what:
     SIGTERM                  no new claims; jobs may finish for 10 s, the rest is handed back unblamed
 
 A job is settled after its effect is committed, never before. Between the two a crash repeats the delivery, which
-finds the effect in SQL.
+finds the effect in SQL. So a crash may run again at most what the worker held: as many jobs as it has slots.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import secrets
-import signal
 import socket
-import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final
 
+from ragworker.cancellation import end_tasks
 from ragworker.delivery import (
     AWAY,
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
     Delivery,
-    Fences,
-    JobRunner,
-    end_tasks,
+    Handler,
     job_ids,
     log_end,
     look_for_cancellations,
+    outcome_of,
     pause_about,
 )
-from ragworker.embedding import EmbeddingClient
 from ragworker.errors import ErrorCode, classify
-from ragworker.ingest import Ingestor
 from ragworker.job import ClaimedJob, Outcome, OutcomeKind
-from ragworker.limits import BatchGate, RedisLimiter
 from ragworker.logs import bind_context, get_logger
-from ragworker.queue import Queue, connect
+from ragworker.queue import Queue
 from ragworker.settings import Settings
-from ragworker.stats import Stats
-from ragworker.store import Store
-from ragworker.tempfiles import PrivateFiles
 
 logger = get_logger(__name__)
 
@@ -83,37 +73,27 @@ STOP_SECONDS: Final = 10.0
 #: Everything after that, the handing back included.
 GOODBYE_SECONDS: Final = 3.0
 
-SETTLE_LIMIT: Final = 100
+#: Jobs in one claim and outcomes in one settle: enough to make a round trip cheap, few enough that Redis works on one
+#: batch while this process works on another.
+CLAIM_LIMIT: Final = 128
+SETTLE_LIMIT: Final = 128
 
-Answer = TypeVar("Answer")
+
+def new_worker_id() -> str:
+    """A name that no other worker has."""
+    return f"w{secrets.token_hex(6)}"
 
 
 class Worker:
-    """One worker process. `run` returns when `stop` was called and everything is settled or handed back."""
+    """One worker. `run` returns when `stop` was called and everything is settled or handed back."""
 
-    def __init__(self, settings: Settings, *, queue: Queue, store: Store, limiter: RedisLimiter) -> None:
-        self.id = f"w{secrets.token_hex(6)}"
+    def __init__(
+        self, queue: Queue, handler: Handler, *, settings: Settings, worker_id: str | None = None
+    ) -> None:
+        self.id = worker_id or new_worker_id()
         self.queue = queue
+        self._handler = handler
         self._settings = settings
-        self._store = store
-        self._stats = Stats()
-        self._threads = ThreadPoolExecutor(2 * settings.worker_concurrency + 4, "ragworker")
-        self._gate = BatchGate(
-            concurrency=settings.embedding.concurrency, token_budget=settings.memory_token_budget
-        )
-        self._files = PrivateFiles(settings.temp_dir, owner=self.id)
-        self._embedder = EmbeddingClient(settings.embedding, stats=self._stats, threads=self._threads)
-        ingestor = Ingestor(
-            settings,
-            store=store,
-            embedder=self._embedder,
-            limiter=limiter,
-            gate=self._gate,
-            files=self._files,
-            threads=self._threads,
-            worker=self.id,
-        )
-        self._runner = JobRunner(settings, queue=queue, ingestor=ingestor)
         self._active: dict[int, Delivery] = {}
         self._ended: list[tuple[Delivery, Outcome]] = []
         self._strangers: dict[int, str] = {}
@@ -135,17 +115,23 @@ class Worker:
 
     async def run(self) -> None:
         """Work until stopped. Does not raise for anything that Redis, SQL or the embedding API do."""
-        await self._in_thread(self._files.sweep)
-        if not await self._until_stopped(self._prepare_store):
-            return
+        try:
+            if await self._until_stopped(self._prepare):
+                await self._work()
+        finally:
+            await self._handler.close()
+
+    async def _work(self) -> None:
+        loops = {
+            "heartbeat": (self._heartbeat, self._settings.queue.lease_seconds / 3),
+            "take over": (self._take_over, TAKE_OVER_SECONDS),
+            "sweep": (self._handler.sweep, SWEEP_SECONDS),
+            "cancel": (self._look_at_all, CANCEL_SECONDS),
+            "settle": (self._settle_when_ended, 0.0),
+        }
         keepers = [
-            asyncio.create_task(
-                self._repeat("heartbeat", self._heartbeat, self._settings.queue.lease_seconds / 3)
-            ),
-            asyncio.create_task(self._repeat("take over", self._take_over, TAKE_OVER_SECONDS)),
-            asyncio.create_task(self._repeat("sweep", self._sweep, SWEEP_SECONDS)),
-            asyncio.create_task(self._repeat("cancel", self._look_at_all, CANCEL_SECONDS)),
-            asyncio.create_task(self._repeat("settle", self._settle_when_ended, 0)),
+            asyncio.create_task(self._repeat(name, step, interval))
+            for name, (step, interval) in loops.items()
         ]
         claiming = asyncio.create_task(self._repeat("claim", self._claim, 0))
         await self._stopping.wait()
@@ -156,7 +142,7 @@ class Worker:
         await asyncio.wait({claiming}, timeout=GOODBYE_SECONDS)
         await end_tasks({claiming}, seconds=GOODBYE_SECONDS)
         await self._finish_or_release()
-        await end_tasks(set(keepers), seconds=GOODBYE_SECONDS)
+        await end_tasks(keepers, seconds=GOODBYE_SECONDS)
         await self._say_goodbye()
         logger.info("worker.stopped", extra={"fields": {"worker": self.id}})
 
@@ -176,37 +162,31 @@ class Worker:
                     await self._settle()
                 await self._heartbeat()
                 await self.queue.leave(self.id)
-        with suppress(Exception):
-            await self._embedder.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     # The loops' steps
 
     async def _claim(self) -> None:
-        free = self._settings.worker_concurrency - len(self._active)
+        free = self._settings.worker_concurrency - len(self._active) - len(self._ended)
         if free <= 0:
             self._slot_freed.clear()
             await self._slot_freed.wait()
             return
         self._claiming = True
         try:
-            jobs = await self.queue.claim(self.id, limit=free)
+            jobs = await self.queue.claim(self.id, limit=min(free, CLAIM_LIMIT))
+            if jobs:
+                self._start(jobs)
         finally:
             self._claiming = False
-        if jobs:
-            self._start(jobs)
-        elif not self._stopping.is_set():
+        if not jobs and not self._stopping.is_set():
             await self.queue.wait_for_work(IDLE_SECONDS)
 
     def _start(self, jobs: list[ClaimedJob]) -> None:
-        # One SQL transaction shuts former owners of all these jobs out; each job waits for it before it begins.
-        fences = asyncio.ensure_future(
-            self._in_thread(lambda: self._store.raise_fences([(job.job_id, job.fence) for job in jobs]))
-        )
+        self._handler.claimed(jobs)
         for job in jobs:
             delivery = Delivery(job, self.queue, self.id)
             self._active[job.fence] = delivery
-            delivery.task = asyncio.create_task(self._deliver(delivery, fences))
+            delivery.task = asyncio.create_task(self._deliver(delivery))
 
     async def _settle_when_ended(self) -> None:
         await self._has_ended.wait()
@@ -218,21 +198,22 @@ class Worker:
         batch = self._ended[:SETTLE_LIMIT]
         taken = await self.queue.settle(self.id, [outcome for _, outcome in batch])
         del self._ended[: len(batch)]
+        self._slot_freed.set()
         for (delivery, outcome), accepted in zip(batch, taken, strict=True):
             log_end(delivery.job, outcome, accepted=accepted)
-        await self.queue.close_requests(
-            [delivery.job for delivery, outcome in batch if outcome.kind is OutcomeKind.CANCELLED]
-        )
+        cancelled = [delivery.job for delivery, outcome in batch if outcome.kind is OutcomeKind.CANCELLED]
+        if cancelled:
+            await self.queue.close_requests(cancelled)
 
     async def _heartbeat(self) -> None:
         if not self._unflushed:
-            self._unflushed = self._stats.take()
+            self._unflushed = self._handler.take_stats()
             self._flush += 1
         facts = {
             "active": str(len(self._active)),
-            "token_used_pct": f"{self._gate.take_peak_pct():.3f}",
             "pid": str(os.getpid()),
             "host": socket.gethostname(),
+            **self._handler.facts(),
         }
         held = await self.queue.renew(self.id, facts, stats=self._unflushed, flush=self._flush)
         self._unflushed = {}
@@ -274,29 +255,21 @@ class Worker:
                     fields["code"] = ErrorCode.WORKER_CRASHED
                     logger.error("job.dead_lettered", extra={"fields": fields})
 
-    async def _sweep(self) -> None:
-        swept = await self._in_thread(self._files.sweep)
-        if swept:
-            logger.warning("tempfiles.swept", extra={"fields": {"count": swept, "worker": self.id}})
-
     async def _look_at_all(self) -> None:
         await look_for_cancellations(self.queue, list(self._active.values()))
 
     # One job
 
-    async def _deliver(self, delivery: Delivery, fences: Fences) -> None:
-        job = delivery.job
-        with job_ids(job):
-            fields = {"attempt": job.attempt, "delivery": job.delivery, "fence": job.fence, "worker": self.id}
-            logger.info("job.claimed", extra={"fields": fields})
-            try:
-                outcome = await self._runner.outcome(delivery, fences)
-                if outcome is not None:
-                    self._ended.append((delivery, outcome))
-                    self._has_ended.set()
-            finally:
-                del self._active[job.fence]
-                self._slot_freed.set()
+    async def _deliver(self, delivery: Delivery) -> None:
+        try:
+            with job_ids(delivery.job):
+                outcome = await outcome_of(delivery, self._handler, self._settings)
+            if outcome is not None:
+                self._ended.append((delivery, outcome))
+                self._has_ended.set()
+        finally:
+            del self._active[delivery.job.fence]
+            self._slot_freed.set()
 
     # What the loops stand on
 
@@ -322,11 +295,11 @@ class Worker:
                 pause = FIRST_PAUSE_SECONDS
                 await asyncio.sleep(interval_seconds)
 
-    async def _prepare_store(self) -> None:
+    async def _prepare(self) -> None:
         pause, failed = FIRST_PAUSE_SECONDS, False
         while True:
             try:
-                await self._in_thread(self._store.create_schema)
+                await self._handler.prepare()
             except Exception as error:
                 if not failed:
                     logger.warning("store.lost", extra={"fields": {"reason": classify(error).message}})
@@ -341,35 +314,3 @@ class Worker:
         for pending in (task, stopping):
             pending.cancel()
         return task.done() and not task.cancelled()
-
-    async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-async def run_worker(settings: Settings) -> None:
-    """Run one worker until SIGTERM or SIGINT. Logging must be configured."""
-    client = connect(settings.redis_url)
-    queue = Queue(client, name=settings.queue_name, settings=settings.queue)
-    store = Store(settings.database_url, pool_size=settings.worker_concurrency + 1)
-    limiter = RedisLimiter(client, queue=settings.queue_name, settings=settings.embedding)
-    worker = Worker(settings, queue=queue, store=store, limiter=limiter)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with suppress(NotImplementedError):  # Windows
-            loop.add_signal_handler(number, worker.stop)
-    try:
-        await worker.run()
-    finally:
-        with suppress(*AWAY):
-            await client.aclose()
-        store.close()
-
-
-def main(settings: Settings) -> int:
-    """The process: `ragworker worker`. Always ends, even when a thread is stuck in somebody's broken PDF."""
-    asyncio.run(run_worker(settings))
-    if any(thread.name.startswith("ragworker") for thread in threading.enumerate()):
-        # Python would join these threads; whatever they hold is swept by the next worker.
-        logging.shutdown()
-        os._exit(0)
-    return 0

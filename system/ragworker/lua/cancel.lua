@@ -1,30 +1,36 @@
--- cancel P | id ttl history  ->  state afterwards, or '' when there is no such job
+-- cancel P | id reason ttl keep history  ->  state afterwards, or '' when there is no such job
 --
 -- The request itself (hash job:cancel:<id>, another slot) is written before this call, so a crash in between leaves
--- a request that the job's next or present worker honours.
+-- a request that the job's worker honours.
 -- Invariant: after `cancelled` nothing is committed. A job that was never claimed has no owner and ends here. One
 -- that waits but was claimed before may have a former owner that is merely slow, about to commit: it goes to the
 -- front of the line, and the worker that takes it raises the fence in SQL first, which shuts the former owner out,
--- and only then ends it. A running job is ended by its worker; `cancelling` holds the fence of the delivery that the
--- request met, so that a retry which that delivery may be about to report does not put the end off (settle.lua).
-local id, ttl, history = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local was = redis.call('HMGET', job_key(id), 'state', 'fence', 'attempt', 'priority')
-local state = was[1]
-if not state then
-  return ''
-end
+-- and only then ends it. A running job is ended by its worker. `cancel` stays with the job until it ends, so that a
+-- retry which the running delivery may be about to report does not put the end off (settle.lua).
+local id, reason, ttl, keep, lines = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local f = redis.call('HMGET', job_key(id), 'state', 'fence', 'attempt', 'priority', 'seq', 'history', 'big')
+local state = f[1]
 if state == 'queued' or state == 'retrying' then
-  redis.call('LREM', P .. 'ready:' .. was[4], 1, id)
+  redis.call('LREM', P .. 'ready:' .. f[4], 1, id)
   redis.call('LREM', P .. 'ready:high', 1, id)
   redis.call('ZREM', P .. 'delayed', id)
-  if was[2] == '0' then
-    remember(id, history, 'cancelled', was[3])
-    retire(id, 'cancelled', ttl)
+  if f[2] then
+    redis.call('HSET', job_key(id), 'cancel', reason)
+    make_ready(id, 'high', true)
+  else
+    local history, seq = remember(id, f[6], f[5], lines, 'cancelled', f[3])
+    redis.call('HSET', job_key(id), 'state', 'cancelled', 'finished_ms', NOW_TEXT, 'payload', '', 'seq', seq,
+      'history', history)
+    if f[7] then
+      redis.call('DEL', P .. 'payload:' .. id)
+    end
+    retire({id}, ttl, keep)
     count('cancelled')
-    return 'cancelled'
+    count('finished:cancelled')
+    state = 'cancelled'
   end
-  make_ready(id, 'high', true)
 elseif state == 'running' then
-  redis.call('HSET', job_key(id), 'cancelling', was[2])
+  redis.call('HSET', job_key(id), 'cancel', reason)
 end
-return state
+publish()
+return state or ''

@@ -1,10 +1,10 @@
--- What every script shares; put in front of each. Not called by itself.
+-- What every script of the queue shares; put in front of each. Not called by itself.
 --
 -- KEYS[1]  prefix P = "{rag:<queue>}:". No key of that very name exists: it routes the script to the queue's
---          slot, and every key below is P plus a suffix, so all of them are in that slot.
+--          slot of a cluster, and every key below is P plus a suffix, so all of them are in that slot.
 --
--- P job:<id>       hash    the job; `history` is lines "at_ms|event|attempt|code|delay_ms|worker"
--- P payload:<id>   string  the document; gone once the job is done or cancelled, kept while it is dead
+-- P job:<id>       hash    one job, see below
+-- P payload:<id>   string  the document when it is too large to travel in the hash
 -- P ready:high     list    waiting ids, served from the left; all of high before any of normal
 -- P ready:normal   list
 -- P delayed        zset    waiting ids -> ms when due
@@ -13,10 +13,18 @@
 -- P workers:<w>    hash    heartbeat facts of worker w
 -- P fence          string  the last fence given
 -- P dlq            zset    dead ids -> ms of death
--- P idem:<sha256>  string  digest of user and idempotency key -> id
--- P events:<id>    stream  what happened to a job, newest ~64; P events is the channel of the same
+-- P finished       list    ids that ended (done, cancelled), oldest first: bounds how many records are kept
 -- P wake           list    at most WAKE_LIMIT tokens; an idle worker blocks on it
 -- P stats          hash    counters and histograms
+-- P paused         string  set while no claims are given out
+-- P upload:<r>     string  a large document on its way in; P replicated: touched before WAIT (queue.py)
+-- P events         channel ids of jobs that have news, one a line; only a wake-up, the news are in the job
+--
+-- Fields of a job: state, priority, about (JSON, written once), payload ('' when gone), big (1: see payload:<id>),
+-- created_ms, queued_ms (only after a requeue), attempt (absent: 1), lost (workers that lost it; absent: 0), fence,
+-- worker, settled (fence of the last outcome taken), cancel (reason of a pending request), error ("code|message"),
+-- figures ("words|chunks|tokens|cost"), finished_ms, seq (number of the last event), progress
+-- ("seq|ms|stage|done|total"), history (lines "seq|ms|event|attempt|code|delay_ms|worker").
 --
 -- Invariant: a job that is not terminal is in exactly one of: a ready list, `delayed`, one `claimed:<w>`.
 -- A script runs alone and Redis logs its writes as one transaction, so no crash of a client or of Redis can
@@ -27,6 +35,12 @@ local P = KEYS[1]
 local WAKE_LIMIT = 64
 local PROMOTE_LIMIT = 128
 
+-- unpack() has room for about 8,000 values.
+local SLICE = 2000
+
+-- A history longer than this many bytes is looked at for lines beyond the limit.
+local LONG_HISTORY = 2000
+
 local clock = redis.call('TIME')
 local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
@@ -35,58 +49,27 @@ local function digits(number)
   return string.format('%.0f', number)
 end
 
+local NOW_TEXT = digits(NOW)
+
 local function job_key(id)
   return P .. 'job:' .. id
 end
 
+-- Call a command with many values, a slice at a time.
+local function in_slices(command, key, values)
+  for first = 1, #values, SLICE do
+    redis.call(command, key, unpack(values, first, math.min(first + SLICE - 1, #values)))
+  end
+end
+
+-- Counters and news of a whole call are gathered and written once, by `publish` at its end.
+local tally, news = {}, {}
+
 local function count(name, by)
-  redis.call('HINCRBY', P .. 'stats', name, by or 1)
-end
-
--- Add one line to the job's history and forget the oldest beyond `limit` lines.
-local function remember(id, limit, event, attempt, code, delay_ms, worker)
-  local line = table.concat({digits(NOW), event, attempt, code or '', delay_ms or '', worker or ''}, '|')
-  local old = redis.call('HGET', job_key(id), 'history')
-  local text = (old and old ~= '') and (old .. '\n' .. line) or line
-  local _, breaks = string.gsub(text, '\n', '')
-  while breaks >= limit do
-    text = string.sub(text, string.find(text, '\n', 1, true) + 1)
-    breaks = breaks - 1
-  end
-  redis.call('HSET', job_key(id), 'history', text)
-end
-
--- Append to the job's stream and tell live listeners the same, under the same id.
-local function emit(id, kind, state, stage, done, total)
-  stage, done, total = stage or '', done or '', total or ''
-  local at = redis.call('XADD', P .. 'events:' .. id, 'MAXLEN', '~', '64', '*',
-    'kind', kind, 'state', state, 'stage', stage, 'done', done, 'total', total)
-  redis.call('PUBLISH', P .. 'events', table.concat({id, at, kind, state, stage, done, total}, '\n'))
-end
-
--- One token wakes one idle worker; a bounded number, because they only mean "look".
-local function wake()
-  if redis.call('LLEN', P .. 'wake') < WAKE_LIMIT then
-    redis.call('RPUSH', P .. 'wake', '1')
-  end
-end
-
-local function make_ready(id, priority, at_front)
-  redis.call(at_front and 'LPUSH' or 'RPUSH', P .. 'ready:' .. priority, id)
-  wake()
-end
-
--- Jobs whose delay has run out join the ready lists, longest due first; bounded per call, callers come often.
-local function promote()
-  local due = redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', digits(NOW), 'LIMIT', 0, PROMOTE_LIMIT)
-  for _, id in ipairs(due) do
-    redis.call('ZREM', P .. 'delayed', id)
-    make_ready(id, redis.call('HGET', job_key(id), 'priority') or 'normal', false)
-  end
+  tally[name] = (tally[name] or 0) + (by or 1)
 end
 
 local function observe(histogram, value, borders)
-  local name = 'hist:' .. histogram .. ':'
   local bucket = '+Inf'
   for border in string.gmatch(borders, '[^,]+') do
     if value <= tonumber(border) then
@@ -94,38 +77,98 @@ local function observe(histogram, value, borders)
       break
     end
   end
+  local name = 'hist:' .. histogram .. ':'
   count(name .. bucket)
   count(name .. 'count')
-  redis.call('HINCRBY', P .. 'stats', name .. 'sum', digits(value))
+  count(name .. 'sum', value)
 end
 
--- Everything that ends with a job that will not come back: the document goes at once, the record after `ttl` s.
--- The idempotency key expires with the record, never before it: until then the same submit finds this job.
-local function retire(id, state, ttl)
-  local job = job_key(id)
-  redis.call('HSET', job, 'state', state, 'finished_ms', digits(NOW))
-  redis.call('DEL', P .. 'payload:' .. id)
-  emit(id, 'state', state)
-  emit(id, 'end', state)
-  redis.call('EXPIRE', job, ttl)
-  redis.call('EXPIRE', P .. 'events:' .. id, ttl)
-  redis.call('EXPIRE', P .. 'idem:' .. redis.call('HGET', job, 'idem'), ttl)
-  count('finished:' .. state)
+local function publish()
+  for name, by in pairs(tally) do
+    redis.call('HINCRBY', P .. 'stats', name, digits(by))
+  end
+  if #news > 0 then
+    redis.call('PUBLISH', P .. 'events', table.concat(news, '\n'))
+  end
 end
 
--- A job that failed for good moves whole: record, history, document and idempotency key stay until an operator
--- requeues or purges it.
-local function bury(id, history, code, message, worker, borders)
-  local job = job_key(id)
-  local was = redis.call('HMGET', job, 'attempt', 'queued_ms')
-  redis.call('HSET', job, 'state', 'dead', 'finished_ms', digits(NOW),
-    'error_code', code, 'error_message', message)
-  remember(id, history, 'dead', was[1], code, '', worker)
-  redis.call('ZADD', P .. 'dlq', digits(NOW), id)
-  emit(id, 'state', 'dead')
-  emit(id, 'end', 'dead')
+-- The history with one more line, without the oldest beyond `limit` lines; and the number of the new event.
+-- A final event takes two numbers: its state and the end of the stream are told apart (rows.py).
+local function remember(id, old, seq, limit, event, attempt, code, delay_ms, worker)
+  news[#news + 1] = id
+  local number = tonumber(seq or '0') + 2
+  local line = table.concat({number, NOW_TEXT, event, attempt or '1', code or '', delay_ms or '', worker or ''}, '|')
+  local text = old and (old .. '\n' .. line) or line
+  if #text > LONG_HISTORY then
+    local _, breaks = string.gsub(text, '\n', '')
+    for _ = limit, breaks do
+      text = string.sub(text, string.find(text, '\n', 1, true) + 1)
+    end
+  end
+  return text, number
+end
+
+-- One token wakes one idle worker; a bounded number, because they only mean "look".
+local function wake(jobs)
+  local room = math.min(jobs, WAKE_LIMIT - redis.call('LLEN', P .. 'wake'))
+  for _ = 1, room do
+    redis.call('RPUSH', P .. 'wake', '1')
+  end
+end
+
+local function make_ready(id, priority, at_front)
+  redis.call(at_front and 'LPUSH' or 'RPUSH', P .. 'ready:' .. priority, id)
+  wake(1)
+end
+
+-- Jobs whose delay has run out join the ready lists, longest due first; bounded per call, callers come often.
+local function promote()
+  local due = redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', NOW_TEXT, 'LIMIT', 0, PROMOTE_LIMIT)
+  for _, id in ipairs(due) do
+    redis.call('ZREM', P .. 'delayed', id)
+    make_ready(id, redis.call('HGET', job_key(id), 'priority') or 'normal', false)
+  end
+end
+
+-- An id may have come back to life since its job ended; such a job is left alone.
+local function forget(ids)
+  local gone = {}
+  for _, id in ipairs(ids) do
+    local state = redis.call('HGET', job_key(id), 'state')
+    if state == 'done' or state == 'cancelled' then
+      gone[#gone + 1] = job_key(id)
+    end
+  end
+  if #gone > 0 then
+    redis.call('UNLINK', unpack(gone))
+  end
+end
+
+-- Records of jobs that ended: kept for `ttl` seconds, and only the newest `keep` of them.
+local function retire(ended, ttl, keep)
+  if ttl == 0 or keep == 0 then
+    forget(ended)
+  else
+    for _, id in ipairs(ended) do
+      redis.call('EXPIRE', job_key(id), ttl)
+    end
+    in_slices('RPUSH', P .. 'finished', ended)
+  end
+  local excess = redis.call('LLEN', P .. 'finished') - keep
+  if excess > 0 then
+    forget(redis.call('LPOP', P .. 'finished', math.min(excess, SLICE)))
+  end
+end
+
+-- A job that failed for good moves whole: record, history and document stay until an operator requeues or purges it.
+-- f: attempt, created_ms, queued_ms, seq, history
+local function bury(id, f, limit, code, message, worker, borders, fence)
+  local history, seq = remember(id, f[5], f[4], limit, 'dead', f[1], code, '', worker)
+  redis.call('HSET', job_key(id), 'state', 'dead', 'finished_ms', NOW_TEXT, 'error', code .. '|' .. message,
+    'settled', fence, 'seq', seq, 'history', history)
+  redis.call('ZADD', P .. 'dlq', NOW_TEXT, id)
   count('dead')
   count('failed:' .. code)
   count('finished:dead')
-  observe('rag_job_duration_ms', math.max(0, NOW - tonumber(was[2])), borders)
+  observe('rag_job_duration_ms', math.max(0, NOW - tonumber(f[3] or f[2])), borders)
 end

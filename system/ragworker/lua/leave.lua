@@ -7,7 +7,7 @@ local held = redis.call('HLEN', P .. 'claimed:' .. worker)
 if held == 0 then
   redis.call('ZREM', P .. 'leases', worker)
 else
-  redis.call('ZADD', P .. 'leases', digits(NOW), worker)
+  redis.call('ZADD', P .. 'leases', NOW_TEXT, worker)
 end
 redis.call('DEL', P .. 'workers:' .. worker)
 return held

@@ -3,15 +3,16 @@
 -- Invariant: a dead job has its document, and is in `dlq` and nowhere else; afterwards it is in a ready list and
 -- nowhere else, with a fresh series of attempts and deliveries and its history kept. The fence stays: it only rises.
 -- Answer lost: the repeat says 0, the job runs once. `finished:dead` has been counted and stays counted.
-local id, history = ARGV[1], tonumber(ARGV[2])
+local id, lines = ARGV[1], tonumber(ARGV[2])
 local job = job_key(id)
-if redis.call('HGET', job, 'state') ~= 'dead' or redis.call('EXISTS', P .. 'payload:' .. id) == 0 then
+local f = redis.call('HMGET', job, 'state', 'priority', 'seq', 'history')
+if f[1] ~= 'dead' then
   return 0
 end
 redis.call('ZREM', P .. 'dlq', id)
-redis.call('HSET', job, 'state', 'queued', 'attempt', 1, 'deliveries', 1, 'queued_ms', digits(NOW))
-redis.call('HDEL', job, 'finished_ms', 'error_code', 'error_message')
-remember(id, history, 'requeued', 1)
-emit(id, 'state', 'queued')
-make_ready(id, redis.call('HGET', job, 'priority'), false)
+local history, seq = remember(id, f[4], f[3], lines, 'requeued', 1)
+redis.call('HSET', job, 'state', 'queued', 'queued_ms', NOW_TEXT, 'seq', seq, 'history', history)
+redis.call('HDEL', job, 'attempt', 'lost', 'finished_ms', 'error', 'cancel')
+make_ready(id, f[2], false)
+publish()
 return 1

@@ -1,8 +1,8 @@
--- settle P | worker ttl history borders, then for each outcome:
---            id fence kind delay_ms code message words chunks tokens cost_usd
+-- settle P | worker ttl keep history borders, then for each outcome: id fence kind a b c
 --   ->  {1|0, ...} one per outcome; 0 = refused, the fence is not the job's newest
 --
--- kind     done|retry|dead|cancelled|released        ttl      seconds to keep the record of a finished job
+-- kind  done|retry|dead|cancelled|released          a  done: figures "words|chunks|tokens|cost"; retry: delay in ms
+-- b, c  retry, dead: error code, message            ttl, keep  how long and how many finished records stay
 -- borders  bucket borders of the job duration, ms, ascending, joined by commas
 --
 -- Invariants: only the worker that holds the claim under the newest fence may end it; the claim goes away in the
@@ -11,58 +11,79 @@
 -- Answer lost, worker sends again: `settled` holds the fence of the last outcome taken, so the repeat is recognised
 -- and changes nothing. Crash of the worker before the call: the lease runs out and the job is delivered again; its
 -- effect in SQL is already there and is found (store.py). Zombie after a take-over: refused.
-local worker, ttl, history, borders = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local FIELDS = 10
+local worker, ttl, keep, lines, borders = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local ended = {}
 
-local function settle(id, fence, kind, delay_ms, code, message, words, chunks, tokens, cost)
-  local job = job_key(id)
-  if redis.call('HGET', P .. 'claimed:' .. worker, id) ~= fence then
-    return redis.call('HGET', job, 'settled') == fence and 1 or 0
+local function finish(id, f, fence, state, figures)
+  local history, seq = remember(id, f[8], f[7], lines, state, f[2], '', '', worker)
+  redis.call('HSET', job_key(id), 'state', state, 'settled', fence, 'finished_ms', NOW_TEXT, 'figures', figures,
+    'payload', '', 'seq', seq, 'history', history)
+  if f[9] then
+    redis.call('DEL', P .. 'payload:' .. id)
   end
-  redis.call('HDEL', P .. 'claimed:' .. worker, id)
-  local was = redis.call('HMGET', job, 'fence', 'attempt', 'priority', 'queued_ms')
-  if was[1] ~= fence then
+  ended[#ended + 1] = id
+  count('finished:' .. state)
+end
+
+local function wait_again(id, f, fence, event, state, attempt, code, message, delay_ms)
+  local history, seq = remember(id, f[8], f[7], lines, event, f[2], code, delay_ms, worker)
+  redis.call('HSET', job_key(id), 'state', state, 'settled', fence, 'attempt', attempt, 'seq', seq, 'history', history)
+  if code ~= '' then
+    redis.call('HSET', job_key(id), 'error', code .. '|' .. message)
+  end
+end
+
+-- f: fence, attempt, priority, created_ms, queued_ms, cancel, seq, history, big
+local function settle(id, fence, kind, a, b, c)
+  local f = redis.call('HMGET', job_key(id), 'fence', 'attempt', 'priority', 'created_ms', 'queued_ms', 'cancel',
+    'seq', 'history', 'big')
+  if f[1] ~= fence then
     return 0
   end
-  redis.call('HSET', job, 'settled', fence)
+  local attempt = tonumber(f[2] or '1')
   if kind == 'done' then
-    redis.call('HSET', job, 'words', words, 'chunks', chunks, 'tokens', tokens, 'cost_usd', cost,
-      'error_code', '', 'error_message', '')
-    remember(id, history, 'done', was[2], '', '', worker)
-    retire(id, 'done', ttl)
+    finish(id, f, fence, 'done', a)
     count('committed')
-    observe('rag_job_duration_ms', math.max(0, NOW - tonumber(was[4])), borders)
+    observe('rag_job_duration_ms', math.max(0, NOW - tonumber(f[5] or f[4])), borders)
   elseif kind == 'retry' then
-    redis.call('HSET', job, 'state', 'retrying', 'error_code', code, 'error_message', message)
-    redis.call('HINCRBY', job, 'attempt', 1)
-    if redis.call('HGET', job, 'cancelling') == fence then
+    wait_again(id, f, fence, 'retry_scheduled', 'retrying', attempt + 1, b, c, a)
+    if f[6] then
       make_ready(id, 'high', true)
     else
-      redis.call('ZADD', P .. 'delayed', digits(NOW + tonumber(delay_ms)), id)
+      redis.call('ZADD', P .. 'delayed', digits(NOW + tonumber(a)), id)
     end
-    remember(id, history, 'retry_scheduled', was[2], code, delay_ms, worker)
-    emit(id, 'state', 'retrying')
     count('retried')
-    count('failed:' .. code)
+    count('failed:' .. b)
   elseif kind == 'dead' then
-    bury(id, history, code, message, worker, borders)
+    bury(id, {f[2], f[4], f[5], f[7], f[8]}, lines, b, c, worker, borders, fence)
   elseif kind == 'cancelled' then
-    redis.call('HSET', job, 'error_code', '', 'error_message', '')
-    remember(id, history, 'cancelled', was[2], '', '', worker)
-    retire(id, 'cancelled', ttl)
+    finish(id, f, fence, 'cancelled', '')
     count('cancelled')
   else
     -- Released: it waited already, so it goes to the front, and nothing is held against it.
-    redis.call('HSET', job, 'state', 'queued')
-    remember(id, history, 'released', was[2], '', '', worker)
-    emit(id, 'state', 'queued')
-    make_ready(id, was[3], true)
+    wait_again(id, f, fence, 'released', 'queued', attempt, '', '', '')
+    make_ready(id, f[3], true)
   end
   return 1
 end
 
-local answers = {}
-for i = 5, #ARGV, FIELDS do
-  answers[#answers + 1] = settle(unpack(ARGV, i, i + FIELDS - 1))
+local ids, answers, gone = {}, {}, {}
+for i = 6, #ARGV, 6 do
+  ids[#ids + 1] = ARGV[i]
 end
+local held = redis.call('HMGET', P .. 'claimed:' .. worker, unpack(ids))
+for n, id in ipairs(ids) do
+  local i = 6 * n
+  if held[n] == ARGV[i + 1] then
+    gone[#gone + 1] = id
+    answers[n] = settle(unpack(ARGV, i, i + 5))
+  else
+    answers[n] = redis.call('HGET', job_key(id), 'settled') == ARGV[i + 1] and 1 or 0
+  end
+end
+in_slices('HDEL', P .. 'claimed:' .. worker, gone)
+if #ended > 0 then
+  retire(ended, ttl, keep)
+end
+publish()
 return answers

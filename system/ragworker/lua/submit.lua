@@ -1,31 +1,41 @@
--- submit P | idem id priority history payload field value [field value ...]  ->  {id, state, duplicate 0|1}
+-- submit P | for each job: id priority about payload upload  ->  {'' or state, ...} one per job: '' = accepted now
 --
--- idem      sha256 of user and idempotency key       id        the job's id, made from the same
--- priority  high|normal                              history   lines of history to keep
--- fields    the job's description, stored as it is
+-- id        made from queue, user and idempotency key: the same work has the same id (spec A4)
+-- priority  high|normal          about   JSON that describes the job, kept as it is
+-- payload   the document, or '' when it was put into the key `upload` (with an expiry) because of its size
 --
--- Invariant: one idempotency key is one job as long as its record lives (spec A4). The record, the document, the
--- key, the place in the ready list and the counter appear together or not at all; when the caller gets its
--- answer all are there. Crash before the call: no job, and nobody was told of one. Crash of the caller after it,
--- or a lost answer: the job runs, and the same submit sent again returns it as a duplicate.
-local idem, id, priority, history, payload = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
-
-local known = redis.call('GET', P .. 'idem:' .. idem) or id
-local state = redis.call('HGET', job_key(known), 'state')
-if state then
-  return {known, state, 1}
+-- Invariant: one idempotency key is one job as long as its record lives. The record, the document, the place in the
+-- ready list and the counter appear together or not at all; when the caller gets its answer all are there. Crash
+-- before the call: no job, and nobody was told of one. Crash of the caller after it, or a lost answer: the job
+-- runs, and the same submit sent again is told its state. The same job twice in one call is one job.
+local answers = {}
+local ready = {high = {}, normal = {}}
+for i = 1, #ARGV, 5 do
+  local id, upload = ARGV[i], ARGV[i + 4]
+  local job = job_key(id)
+  local state = redis.call('HGET', job, 'state')
+  if not state then
+    local priority = ARGV[i + 1]
+    redis.call('HSET', job, 'state', 'queued', 'priority', priority, 'about', ARGV[i + 2], 'payload', ARGV[i + 3],
+      'created_ms', NOW_TEXT)
+    if upload ~= '' then
+      redis.call('RENAME', upload, P .. 'payload:' .. id)
+      redis.call('PERSIST', P .. 'payload:' .. id)
+      redis.call('HSET', job, 'big', '1')
+    end
+    table.insert(ready[priority], id)
+    news[#news + 1] = id
+  elseif upload ~= '' then
+    redis.call('UNLINK', upload)
+  end
+  answers[#answers + 1] = state or ''
 end
-
-redis.call('HSET', job_key(id), 'id', id, 'idem', idem, 'state', 'queued', 'priority', priority,
-  'attempt', 1, 'deliveries', 0, 'fence', 0, 'created_ms', digits(NOW), 'queued_ms', digits(NOW))
-for i = 6, #ARGV, 2 do
-  redis.call('HSET', job_key(id), ARGV[i], ARGV[i + 1])
+in_slices('RPUSH', P .. 'ready:high', ready.high)
+in_slices('RPUSH', P .. 'ready:normal', ready.normal)
+local accepted = #ready.high + #ready.normal
+if accepted > 0 then
+  wake(accepted)
+  count('submitted', accepted)
 end
-redis.call('SET', P .. 'payload:' .. id, payload)
-redis.call('SET', P .. 'idem:' .. idem, id)
-redis.call('DEL', P .. 'events:' .. id)
-remember(id, history, 'submitted', 1)
-emit(id, 'state', 'queued')
-make_ready(id, priority, false)
-count('submitted')
-return {id, 'queued', 0}
+publish()
+return answers

@@ -7,43 +7,47 @@
 -- delivery, never as an attempt. The lease goes only when the last claim has gone, so a bounded call loses none.
 -- The old owner may live on: its claim is gone, so settle.lua refuses it; the next delivery's fence, raised in SQL,
 -- makes its commit fail, or finds the commit done. Crash of the caller: nothing is half moved, another one goes on.
-local limit, max_deliveries, history, borders = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local limit, max_deliveries, lines, borders = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local code, message = ARGV[5], ARGV[6]
+local answer, moved = {}, 0
+
+local function take(worker, id, fence)
+  -- f: state, fence, lost, priority, attempt, created_ms, queued_ms, seq, history
+  local f = redis.call('HMGET', job_key(id), 'state', 'fence', 'lost', 'priority', 'attempt', 'created_ms',
+    'queued_ms', 'seq', 'history')
+  -- A claim under an older fence belongs to a delivery that was replaced; the job itself is elsewhere.
+  if f[1] ~= 'running' or f[2] ~= fence then
+    return
+  end
+  local lost = tonumber(f[3] or '0') + 1
+  count('taken_over')
+  if lost >= max_deliveries then
+    bury(id, {f[5], f[6], f[7], f[8], f[9]}, lines, code, message, worker, borders, fence)
+  else
+    local history, seq = remember(id, f[9], f[8], lines, 'taken_over', f[5], '', '', worker)
+    redis.call('HSET', job_key(id), 'state', 'queued', 'lost', lost, 'seq', seq, 'history', history)
+    make_ready(id, f[4], true)
+  end
+  answer[#answer + 1] = id
+  answer[#answer + 1] = lost >= max_deliveries and 1 or 0
+  answer[#answer + 1] = worker
+end
 
 promote()
-local answer = {}
-local moved = 0
-local expired = redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', digits(NOW), 'LIMIT', 0, 16)
+local expired = redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', NOW_TEXT, 'LIMIT', 0, 16)
 for _, worker in ipairs(expired) do
-  local claims = redis.call('HKEYS', P .. 'claimed:' .. worker)
-  for _, id in ipairs(claims) do
-    if moved >= limit then
-      return answer
-    end
+  local claims = redis.call('HGETALL', P .. 'claimed:' .. worker)
+  local last = math.min(#claims, 2 * (limit - moved))
+  for i = 1, last, 2 do
     moved = moved + 1
-    local job = job_key(id)
-    local fence = redis.call('HGET', P .. 'claimed:' .. worker, id)
-    local was = redis.call('HMGET', job, 'state', 'fence', 'deliveries', 'attempt', 'priority')
-    redis.call('HDEL', P .. 'claimed:' .. worker, id)
-    -- A claim under an older fence belongs to a delivery that was replaced; the job itself is elsewhere.
-    if was[1] == 'running' and was[2] == fence then
-      count('taken_over')
-      local dead = tonumber(was[3]) >= max_deliveries
-      if dead then
-        bury(id, history, code, message, worker, borders)
-      else
-        redis.call('HSET', job, 'state', 'queued')
-        redis.call('HINCRBY', job, 'deliveries', 1)
-        remember(id, history, 'taken_over', was[4], '', '', worker)
-        emit(id, 'state', 'queued')
-        make_ready(id, was[5], true)
-      end
-      answer[#answer + 1] = id
-      answer[#answer + 1] = dead and 1 or 0
-      answer[#answer + 1] = worker
-    end
+    redis.call('HDEL', P .. 'claimed:' .. worker, claims[i])
+    take(worker, claims[i], claims[i + 1])
+  end
+  if last < #claims then
+    break
   end
   redis.call('ZREM', P .. 'leases', worker)
   redis.call('DEL', P .. 'workers:' .. worker)
 end
+publish()
 return answer

@@ -20,7 +20,8 @@ import httpx
 import pytest
 
 from ragworker.job import ClaimedJob, Outcome, OutcomeKind
-from ragworker.queue import Queue, connect
+from ragworker.connection import connect
+from ragworker.queue import Queue
 from ragworker.settings import QueueSettings
 
 T = TypeVar("T")

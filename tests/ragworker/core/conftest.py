@@ -20,10 +20,10 @@ from core_parts import (
     redis_binaries,
 )
 
-from ragworker.limits import RedisLimiter
-from ragworker.queue import Queue, connect
+from ragworker.connection import connect
+from ragworker.handler import RagHandler
+from ragworker.queue import Queue
 from ragworker.settings import QueueSettings
-from ragworker.store import Store
 from ragworker.worker import Worker
 
 
@@ -113,17 +113,14 @@ async def lane_queue(lane: Lane) -> AsyncIterator[Queue]:
 async def start(lane: Lane, lane_queue: Queue) -> AsyncIterator[list[Worker]]:
     """One worker inside this process, stopped at the end."""
     client = connect(lane.settings.redis_url)
-    store = Store(lane.settings.database_url)
-    limiter = RedisLimiter(client, queue=lane_queue.name, settings=lane.settings.embedding)
     made = Worker(
-        lane.settings,
-        queue=Queue(client, name=lane_queue.name, settings=lane.settings.queue),
-        store=store,
-        limiter=limiter,
+        Queue(client, name=lane_queue.name, settings=lane.settings.queue),
+        RagHandler(lane.settings, client, worker="w-in-process"),
+        settings=lane.settings,
+        worker_id="w-in-process",
     )
     running = asyncio.create_task(made.run())
     yield [made]
     made.stop()
     await asyncio.wait_for(running, 20)
     await client.aclose()
-    store.close()

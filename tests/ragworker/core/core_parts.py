@@ -154,7 +154,7 @@ WORKER_PROGRAM = """
 import os, sys
 from ragworker.logs import configure_logging
 from ragworker.settings import Settings
-from ragworker.worker import main
+from ragworker.process import main
 
 settings = Settings.load(os.environ)
 configure_logging(settings, service="ragworker-worker")

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from ragworker import limits
 from ragworker.errors import ErrorCode, JobFailedError
 from ragworker.limits import BatchGate, Departure, LocalLimiter, RedisLimiter, next_departure
-from ragworker.queue import connect, script_text
+from ragworker.connection import connect
+from ragworker.queue import script_text
 from ragworker.settings import EmbeddingSettings
 
 pytestmark = pytest.mark.anyio

@@ -19,7 +19,8 @@ from core_parts import (
 )
 
 from ragworker.job import EventKind, JobState
-from ragworker.queue import Queue, connect
+from ragworker.connection import connect
+from ragworker.queue import Queue
 from ragworker.worker import Worker
 
 pytestmark = pytest.mark.anyio

@@ -25,7 +25,8 @@ from core_parts import (
 from ragworker import worker as worker_module
 from ragworker.job import JobState
 from ragworker.limits import RedisLimiter
-from ragworker.queue import Queue, connect
+from ragworker.connection import connect
+from ragworker.queue import Queue
 from ragworker.store import Store
 from ragworker.worker import Worker
 
