@@ -98,6 +98,10 @@ _NAME: Final = _Form(
 )
 _HTTP: Final = _url("http", "https", cut="/")
 _REDIS: Final = _url("redis", "rediss", "unix", "sentinel", "sentinels")
+_KEY_SET: Final = _Form(
+    "an http(s) or file URL, or a path",
+    lambda text: text if urlsplit(text).scheme in ("", "http", "https", "file") else None,
+)
 _HEADERS: Final = _Form("key=value pairs, separated by commas", _headers)
 
 
@@ -157,8 +161,10 @@ class Settings:
     max_upload_bytes: int = _var("RAG_MAX_UPLOAD_BYTES", 26_214_400, _integer(1, 536_870_912))
     temp_dir: Path = _var("RAG_TEMP_DIR", Path(), _PATH)
     jwt_secret: str = _var("RAG_JWT_SECRET", "", _TEXT, secret=True)
+    jwt_jwks_url: str = _var("RAG_JWT_JWKS_URL", "", _KEY_SET)
     jwt_audience: str = _var("RAG_JWT_AUDIENCE", "", _TEXT)
     jwt_issuer: str = _var("RAG_JWT_ISSUER", "", _TEXT)
+    user_rate_limit: int = _var("RAG_USER_RATE_LIMIT", 0, _integer(0, 100_000))
     prometheus_enabled: bool = _var("PROMETHEUS_ENABLED", True, _SWITCH, told=True)
     grafana_dashboard_enabled: bool = _var("GRAFANA_DASHBOARD_ENABLED", False, _SWITCH, told=True)
     alertmanager_webhook_url: str = _var("ALERTMANAGER_WEBHOOK_URL", "", _TEXT, secret=True, told=True)
