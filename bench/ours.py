@@ -14,11 +14,12 @@ from time import time_ns
 
 from bench.peers.stage import STAGE, body_async
 from ragworker.connection import connect
-from ragworker.job import NewJob, Outcome, OutcomeKind
+from ragworker.delivery import Delivery, Handler
+from ragworker.job import Figures, NewJob
 from ragworker.logs import configure_logging
 from ragworker.queue import Queue
 from ragworker.settings import Settings
-from ragworker.worker import Delivery, Handler, Worker
+from ragworker.worker import Worker
 
 settings = Settings.load(
     {
@@ -34,12 +35,10 @@ queues: list[Queue] = []
 class Body(Handler):
     """Run the shared body; the document is `[number, time of its submission]`."""
 
-    async def run(self, delivery: Delivery) -> Outcome:
+    async def run(self, delivery: Delivery) -> Figures:
         """The job is done when the body is."""
-        job = delivery.job
-        assert job.payload is not None
-        await body_async(*json.loads(job.payload))
-        return Outcome(job.job_id, job.fence, OutcomeKind.DONE)
+        await body_async(*json.loads(delivery.job.payload or b""))
+        return Figures()
 
 
 def new_job(n: int, sent_ns: int) -> NewJob:
@@ -70,6 +69,6 @@ def work() -> None:
 
 async def _work() -> None:
     await open()
-    worker = Worker(queues[0], Body(), concurrency=settings.worker_concurrency)
+    worker = Worker(queues[0], Body(), settings=settings)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
     await worker.run()

@@ -24,6 +24,7 @@ from bench.redis_server import own_redis
 from bench.stand import Stand, UnmeasuredError
 from bench.variants import BY_NAME, GROUPS, OURS, OURS_LEAN, VARIANTS, Scenario, Variant
 from readiness.errors import BadInput, HarnessFailure
+from readiness.stack.processes import StackError
 from readiness.stack.redis import RedisServer
 
 DEFAULT_JOBS = 4000
@@ -135,7 +136,7 @@ def _round(
             with Stand(run.folder, server, variant, name) as stand:
                 try:
                     found = scenarios.RUN[scenario](stand, arguments.jobs)
-                except UnmeasuredError as error:
+                except (UnmeasuredError, StackError) as error:
                     run.give_up(number, scenario, variant, str(error))
                     _say(
                         f"round {number}/{arguments.rounds}  {scenario:<8} {variant.text}: NOT MEASURED, {error}"
