@@ -23,9 +23,6 @@ from typing import Final
 #: `bytes` where a class has a field of that name.
 Payload = bytes
 
-#: Kept entries of a job's history: four retries make about ten; a crash loop must not grow it for ever.
-HISTORY_LIMIT: Final = 50
-
 #: Upper borders in ms; 60 000 is the objective of the P95 (H1), 300 000 that of recovery (H7).
 JOB_DURATION_BUCKETS_MS: Final = (
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 45_000, 60_000, 120_000, 300_000,

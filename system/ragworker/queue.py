@@ -36,7 +36,6 @@ import redis.asyncio
 from ragworker import rows
 from ragworker.errors import ErrorCode
 from ragworker.job import (
-    HISTORY_LIMIT,
     JOB_DURATION_BUCKETS_MS,
     ClaimedJob,
     Event,
@@ -178,26 +177,26 @@ class Queue:
             raise UnknownJobError(job_id)
         if JobState(rows.text(state)).terminal:
             return JobState(rows.text(state))
-        reason = reason[: rows.TEXT_LIMIT] or "no reason given"
+        reason = " ".join(reason[: rows.TEXT_LIMIT].split()) or "no reason given"
         request: Any = {"reason": reason, "at_ms": seconds * 1000 + micros // 1000, "by": by}
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(rows.cancel_key(job_id), mapping=request)
             pipe.expire(rows.cancel_key(job_id), CANCEL_SECONDS)
             await pipe.execute()
-        after = rows.text(await self._run("cancel", job_id, reason, *self._records, HISTORY_LIMIT))
+        after = rows.text(await self._run("cancel", job_id, reason, *self._records))
         if not after:
             raise UnknownJobError(job_id)
         return JobState(after)
 
     async def rolled_back(self, job_id: str, *, by: str) -> bool:
         """Note that the effect of a job was undone in SQL (spec D3). False when the job is not done."""
-        return bool(await self._run("rolled_back", job_id, by, HISTORY_LIMIT))
+        return bool(await self._run("rolled_back", job_id, by.replace("\n", " ")))
 
     # Workers
 
     async def claim(self, worker_id: str, *, limit: int) -> list[ClaimedJob]:
         """Take up to `limit` jobs: those whose delay ended join first, then high before normal."""
-        next_due_ms, claims = await self._run("claim", worker_id, limit, self._lease_ms, HISTORY_LIMIT)
+        next_due_ms, claims = await self._run("claim", worker_id, limit, self._lease_ms)
         self._next_due_seconds = next_due_ms / 1000 if next_due_ms >= 0 else math.inf
         return [rows.claimed_job(row) for row in claims]
 
@@ -257,7 +256,7 @@ class Queue:
 
     async def take_over(self, *, limit: int) -> list[TakenOver]:
         """Requeue (or dead-letter) up to `limit` jobs of workers whose lease ran out."""
-        bounds = (limit, self._settings.max_deliveries, HISTORY_LIMIT, _BORDERS)
+        bounds = (limit, self._settings.max_deliveries, _BORDERS)
         moved = await self._run("take_over", *bounds, ErrorCode.WORKER_CRASHED.value, _POISON)
         triples = zip(moved[::3], moved[1::3], moved[2::3], strict=True)
         return [
@@ -269,7 +268,7 @@ class Queue:
         if not outcomes:
             return []
         flat = [part for outcome in outcomes for part in rows.outcome_row(outcome)]
-        answer = await self._run("settle", worker_id, *self._records, HISTORY_LIMIT, _BORDERS, *flat)
+        answer = await self._run("settle", worker_id, *self._records, _BORDERS, *flat)
         return [bool(taken) for taken in answer]
 
     async def leave(self, worker_id: str) -> None:
@@ -280,11 +279,15 @@ class Queue:
         """Tell listeners how far a running job is."""
         await self._run("progress", job_id, stage, done, total)
 
-    async def wait_for_work(self, seconds: float) -> None:
-        """Return when a job may be ready, a delay has run out, or `seconds` have passed (at most 2)."""
+    async def wait_for_work(self, worker_id: str, seconds: float) -> list[ClaimedJob]:
+        """After a claim that gave nothing: the first job that becomes ready, claimed for this worker meanwhile.
+
+        Empty when a delay has run out or `seconds` have passed (at most 2): claim again. More may be in the inbox.
+        """
         wait = min(seconds, self._next_due_seconds, LONGEST_WAIT_SECONDS)
         # Redis takes 0 for "for ever".
-        await self._redis.blpop([f"{self.prefix}wake"], timeout=max(0.001, wait))
+        found: Any = await self._redis.blpop([f"{self.prefix}inbox:{worker_id}"], timeout=max(0.001, wait))
+        return [rows.claimed_job(found[1])] if found else []
 
     # Readers and operators
 
@@ -319,7 +322,7 @@ class Queue:
     async def requeue(self, job_id: str) -> bool:
         """Give a dead job a fresh series of attempts. False when it is not dead."""
         await self._redis.delete(rows.cancel_key(job_id))
-        return bool(await self._run("requeue", job_id, HISTORY_LIMIT))
+        return bool(await self._run("requeue", job_id))
 
     async def purge(self, job_id: str) -> bool:
         """Forget a dead job and its document for good. False when it is not dead."""
@@ -330,11 +333,8 @@ class Queue:
         await self._redis.set(f"{self.prefix}paused", "1")
 
     async def resume(self) -> None:
-        """Give out claims again."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.delete(f"{self.prefix}paused")
-            pipe.rpush(f"{self.prefix}wake", "1")
-            await pipe.execute()
+        """Give out claims again: within a second, as idle workers ask that often."""
+        await self._redis.delete(f"{self.prefix}paused")
 
     async def gauges(self) -> QueueGauges:
         """Everything that is measured about the queue, as of one moment."""

@@ -83,9 +83,11 @@ def outcome_row(outcome: Outcome) -> tuple[str | int, ...]:
     return outcome.job_id, outcome.fence, outcome.kind.value, first, error.code, error.message[:TEXT_LIMIT]
 
 
-def claimed_job(row: Sequence[bytes]) -> ClaimedJob:
-    """One row of the answer of claim.lua."""
-    job_id, fence, attempt, delivery, created_ms, queued_ms, described, payload, big, cancel = row
+def claimed_job(row: bytes) -> ClaimedJob:
+    """One row of claim.lua, or of an inbox."""
+    job_id, fence, attempt, delivery, created_ms, queued_ms, described, big, cancel, payload = row.split(
+        b"\n", 9
+    )
     return ClaimedJob(
         job_id=job_id.decode(),
         fence=int(fence),

@@ -179,7 +179,9 @@ class Worker:
         finally:
             self._claiming = False
         if not jobs and not self._stopping.is_set():
-            await self.queue.wait_for_work(IDLE_SECONDS)
+            jobs = await self.queue.wait_for_work(self.id, IDLE_SECONDS)
+            if jobs:
+                self._start(jobs)
 
     def _start(self, jobs: list[ClaimedJob]) -> None:
         self._handler.claimed(jobs)

@@ -1,4 +1,4 @@
--- cancel P | id reason ttl keep history  ->  state afterwards, or '' when there is no such job
+-- cancel P | id reason ttl keep  ->  state afterwards, or '' when there is no such job
 --
 -- The request itself (hash job:cancel:<id>, another slot) is written before this call, so a crash in between leaves
 -- a request that the job's worker honours.
@@ -7,7 +7,7 @@
 -- front of the line, and the worker that takes it raises the fence in SQL first, which shuts the former owner out,
 -- and only then ends it. A running job is ended by its worker. `cancel` stays with the job until it ends, so that a
 -- retry which the running delivery may be about to report does not put the end off (settle.lua).
-local id, reason, ttl, keep, lines = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local id, reason, ttl, keep = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local f = redis.call('HMGET', job_key(id), 'state', 'fence', 'attempt', 'priority', 'seq', 'history', 'big')
 local state = f[1]
 if state == 'queued' or state == 'retrying' then
@@ -17,8 +17,9 @@ if state == 'queued' or state == 'retrying' then
   if f[2] then
     redis.call('HSET', job_key(id), 'cancel', reason)
     make_ready(id, 'high', true)
+    hand_out()
   else
-    local history, seq = remember(id, f[6], f[5], lines, 'cancelled', f[3])
+    local history, seq = remember(id, f[6], f[5], 'cancelled', f[3])
     redis.call('HSET', job_key(id), 'state', 'cancelled', 'finished_ms', NOW_TEXT, 'payload', '', 'seq', seq,
       'history', history)
     if f[7] then

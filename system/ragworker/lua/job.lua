@@ -14,7 +14,8 @@
 -- P fence          string  the last fence given
 -- P dlq            zset    dead ids -> ms of death
 -- P finished       list    ids that ended (done, cancelled), oldest first: bounds how many records are kept
--- P wake           list    at most WAKE_LIMIT tokens; an idle worker blocks on it
+-- P idle           zset    workers that found nothing and block on their inbox -> free slots
+-- P inbox:<w>      list    rows of jobs that were claimed for worker w while it was idle
 -- P stats          hash    counters and histograms
 -- P paused         string  set while no claims are given out
 -- P upload:<r>     string  a large document on its way in; P replicated: touched before WAIT (queue.py)
@@ -32,8 +33,10 @@
 -- Time is Redis' own TIME, one reading per script. Plain commands of Redis 6.2 only; no module, no cjson.
 
 local P = KEYS[1]
-local WAKE_LIMIT = 64
 local PROMOTE_LIMIT = 128
+
+-- Lines of a job's history: four retries make about ten; a crash loop must not grow it for ever.
+local HISTORY_LIMIT = 50
 
 -- unpack() has room for about 8,000 values.
 local SLICE = 2000
@@ -92,33 +95,24 @@ local function publish()
   end
 end
 
--- The history with one more line, without the oldest beyond `limit` lines; and the number of the new event.
+-- The history with one more line, without the oldest beyond the limit; and the number of the new event.
 -- A final event takes two numbers: its state and the end of the stream are told apart (rows.py).
-local function remember(id, old, seq, limit, event, attempt, code, delay_ms, worker)
+local function remember(id, old, seq, event, attempt, code, delay_ms, worker)
   news[#news + 1] = id
   local number = tonumber(seq or '0') + 2
   local line = table.concat({number, NOW_TEXT, event, attempt or '1', code or '', delay_ms or '', worker or ''}, '|')
   local text = old and (old .. '\n' .. line) or line
   if #text > LONG_HISTORY then
     local _, breaks = string.gsub(text, '\n', '')
-    for _ = limit, breaks do
+    for _ = HISTORY_LIMIT, breaks do
       text = string.sub(text, string.find(text, '\n', 1, true) + 1)
     end
   end
   return text, number
 end
 
--- One token wakes one idle worker; a bounded number, because they only mean "look".
-local function wake(jobs)
-  local room = math.min(jobs, WAKE_LIMIT - redis.call('LLEN', P .. 'wake'))
-  for _ = 1, room do
-    redis.call('RPUSH', P .. 'wake', '1')
-  end
-end
-
 local function make_ready(id, priority, at_front)
   redis.call(at_front and 'LPUSH' or 'RPUSH', P .. 'ready:' .. priority, id)
-  wake(1)
 end
 
 -- Jobs whose delay has run out join the ready lists, longest due first; bounded per call, callers come often.
@@ -127,6 +121,62 @@ local function promote()
   for _, id in ipairs(due) do
     redis.call('ZREM', P .. 'delayed', id)
     make_ready(id, redis.call('HGET', job_key(id), 'priority') or 'normal', false)
+  end
+end
+
+-- Claim up to `limit` jobs for a worker that has a lease; a row for each:
+--   id, fence, attempt, deliveries, created_ms, queued_ms, about, big, cancel, payload, joined by line feeds, of which
+--   only the payload may contain some.
+-- Invariants: an id leaves a ready list only into `claimed:<worker>`, in the same step. A fence is higher than any
+-- before: by one, or by reaching the clock. The clock matters when Redis lost its last second (appendfsync everysec)
+-- or all its data: a counter alone would give the same fence to two workers.
+local function claim_for(worker, limit)
+  local rows, claims = {}, {}
+  if redis.call('EXISTS', P .. 'paused') == 1 then
+    return rows
+  end
+  local ids = redis.call('LPOP', P .. 'ready:high', limit) or {}
+  if #ids < limit then
+    for _, id in ipairs(redis.call('LPOP', P .. 'ready:normal', limit - #ids) or {}) do
+      ids[#ids + 1] = id
+    end
+  end
+  if #ids == 0 then
+    return rows
+  end
+  local fence = math.max(tonumber(redis.call('GET', P .. 'fence') or '0') + 1, NOW)
+  for _, id in ipairs(ids) do
+    local f = redis.call('HMGET', job_key(id), 'state', 'attempt', 'lost', 'created_ms', 'queued_ms', 'about',
+      'big', 'cancel', 'payload', 'seq', 'history')
+    -- Any other state means that the id is a stranger in this list; dropping it is the only safe thing to do.
+    if f[1] == 'queued' or f[1] == 'retrying' then
+      local given = digits(fence)
+      fence = fence + 1
+      local history, seq = remember(id, f[11], f[10], 'claimed', f[2], '', '', worker)
+      redis.call('HSET', job_key(id), 'state', 'running', 'fence', given, 'worker', worker, 'seq', seq,
+        'history', history)
+      claims[#claims + 1] = id
+      claims[#claims + 1] = given
+      rows[#rows + 1] = table.concat({id, given, f[2] or '1', tonumber(f[3] or '0') + 1, f[4], f[5] or f[4], f[6],
+        f[7] or '', f[8] or '', f[9] or ''}, '\n')
+    end
+  end
+  redis.call('SET', P .. 'fence', digits(fence - 1))
+  in_slices('HSET', P .. 'claimed:' .. worker, claims)
+  return rows
+end
+
+-- Give what is ready to idle workers, the one with most free slots first; every script that makes jobs ready ends so.
+-- The row in the inbox is a copy of a claim. When nobody reads it, the claim is recovered as any other: by the lease
+-- of a dead worker, or as a claim that a living one does not know (renew.lua).
+local function hand_out()
+  while redis.call('ZCARD', P .. 'idle') > 0
+    and redis.call('LLEN', P .. 'ready:high') + redis.call('LLEN', P .. 'ready:normal') > 0
+    and redis.call('EXISTS', P .. 'paused') == 0 do
+    local idle = redis.call('ZPOPMAX', P .. 'idle')
+    if tonumber(redis.call('ZSCORE', P .. 'leases', idle[1]) or '0') > NOW then
+      in_slices('RPUSH', P .. 'inbox:' .. idle[1], claim_for(idle[1], tonumber(idle[2])))
+    end
   end
 end
 
@@ -162,8 +212,8 @@ end
 
 -- A job that failed for good moves whole: record, history and document stay until an operator requeues or purges it.
 -- f: attempt, created_ms, queued_ms, seq, history
-local function bury(id, f, limit, code, message, worker, borders, fence)
-  local history, seq = remember(id, f[5], f[4], limit, 'dead', f[1], code, '', worker)
+local function bury(id, f, code, message, worker, borders, fence)
+  local history, seq = remember(id, f[5], f[4], 'dead', f[1], code, '', worker)
   redis.call('HSET', job_key(id), 'state', 'dead', 'finished_ms', NOW_TEXT, 'error', code .. '|' .. message,
     'settled', fence, 'seq', seq, 'history', history)
   redis.call('ZADD', P .. 'dlq', NOW_TEXT, id)

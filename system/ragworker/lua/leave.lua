@@ -9,5 +9,6 @@ if held == 0 then
 else
   redis.call('ZADD', P .. 'leases', NOW_TEXT, worker)
 end
-redis.call('DEL', P .. 'workers:' .. worker)
+redis.call('ZREM', P .. 'idle', worker)
+redis.call('DEL', P .. 'workers:' .. worker, P .. 'inbox:' .. worker)
 return held

@@ -1,4 +1,4 @@
--- settle P | worker ttl keep history borders, then for each outcome: id fence kind a b c
+-- settle P | worker ttl keep borders, then for each outcome: id fence kind a b c
 --   ->  {1|0, ...} one per outcome; 0 = refused, the fence is not the job's newest
 --
 -- kind  done|retry|dead|cancelled|released          a  done: figures "words|chunks|tokens|cost"; retry: delay in ms
@@ -11,11 +11,11 @@
 -- Answer lost, worker sends again: `settled` holds the fence of the last outcome taken, so the repeat is recognised
 -- and changes nothing. Crash of the worker before the call: the lease runs out and the job is delivered again; its
 -- effect in SQL is already there and is found (store.py). Zombie after a take-over: refused.
-local worker, ttl, keep, lines, borders = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local worker, ttl, keep, borders = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local ended = {}
 
 local function finish(id, f, fence, state, figures)
-  local history, seq = remember(id, f[8], f[7], lines, state, f[2], '', '', worker)
+  local history, seq = remember(id, f[8], f[7], state, f[2], '', '', worker)
   redis.call('HSET', job_key(id), 'state', state, 'settled', fence, 'finished_ms', NOW_TEXT, 'figures', figures,
     'payload', '', 'seq', seq, 'history', history)
   if f[9] then
@@ -26,7 +26,7 @@ local function finish(id, f, fence, state, figures)
 end
 
 local function wait_again(id, f, fence, event, state, attempt, code, message, delay_ms)
-  local history, seq = remember(id, f[8], f[7], lines, event, f[2], code, delay_ms, worker)
+  local history, seq = remember(id, f[8], f[7], event, f[2], code, delay_ms, worker)
   redis.call('HSET', job_key(id), 'state', state, 'settled', fence, 'attempt', attempt, 'seq', seq, 'history', history)
   if code ~= '' then
     redis.call('HSET', job_key(id), 'error', code .. '|' .. message)
@@ -55,7 +55,7 @@ local function settle(id, fence, kind, a, b, c)
     count('retried')
     count('failed:' .. b)
   elseif kind == 'dead' then
-    bury(id, {f[2], f[4], f[5], f[7], f[8]}, lines, b, c, worker, borders, fence)
+    bury(id, {f[2], f[4], f[5], f[7], f[8]}, b, c, worker, borders, fence)
   elseif kind == 'cancelled' then
     finish(id, f, fence, 'cancelled', '')
     count('cancelled')
@@ -68,12 +68,12 @@ local function settle(id, fence, kind, a, b, c)
 end
 
 local ids, answers, gone = {}, {}, {}
-for i = 6, #ARGV, 6 do
+for i = 5, #ARGV, 6 do
   ids[#ids + 1] = ARGV[i]
 end
 local held = redis.call('HMGET', P .. 'claimed:' .. worker, unpack(ids))
 for n, id in ipairs(ids) do
-  local i = 6 * n
+  local i = 6 * n - 1
   if held[n] == ARGV[i + 1] then
     gone[#gone + 1] = id
     answers[n] = settle(unpack(ARGV, i, i + 5))
@@ -85,5 +85,6 @@ in_slices('HDEL', P .. 'claimed:' .. worker, gone)
 if #ended > 0 then
   retire(ended, ttl, keep)
 end
+hand_out()
 publish()
 return answers

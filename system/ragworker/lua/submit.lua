@@ -34,8 +34,8 @@ in_slices('RPUSH', P .. 'ready:high', ready.high)
 in_slices('RPUSH', P .. 'ready:normal', ready.normal)
 local accepted = #ready.high + #ready.normal
 if accepted > 0 then
-  wake(accepted)
   count('submitted', accepted)
+  hand_out()
 end
 publish()
 return answers

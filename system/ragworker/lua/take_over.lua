@@ -1,4 +1,4 @@
--- take_over P | limit max_deliveries history borders code message  ->  {id, dead 0|1, dead worker, id, ...}
+-- take_over P | limit max_deliveries borders code message  ->  {id, dead 0|1, dead worker, id, ...}
 --
 -- limit    jobs to move in this call           max_deliveries   deliveries after which a job is poison
 --
@@ -7,8 +7,7 @@
 -- delivery, never as an attempt. The lease goes only when the last claim has gone, so a bounded call loses none.
 -- The old owner may live on: its claim is gone, so settle.lua refuses it; the next delivery's fence, raised in SQL,
 -- makes its commit fail, or finds the commit done. Crash of the caller: nothing is half moved, another one goes on.
-local limit, max_deliveries, lines, borders = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local code, message = ARGV[5], ARGV[6]
+local limit, max_deliveries, borders, code, message = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local answer, moved = {}, 0
 
 local function take(worker, id, fence)
@@ -22,9 +21,9 @@ local function take(worker, id, fence)
   local lost = tonumber(f[3] or '0') + 1
   count('taken_over')
   if lost >= max_deliveries then
-    bury(id, {f[5], f[6], f[7], f[8], f[9]}, lines, code, message, worker, borders, fence)
+    bury(id, {f[5], f[6], f[7], f[8], f[9]}, code, message, worker, borders, fence)
   else
-    local history, seq = remember(id, f[9], f[8], lines, 'taken_over', f[5], '', '', worker)
+    local history, seq = remember(id, f[9], f[8], 'taken_over', f[5], '', '', worker)
     redis.call('HSET', job_key(id), 'state', 'queued', 'lost', lost, 'seq', seq, 'history', history)
     make_ready(id, f[4], true)
   end
@@ -47,7 +46,9 @@ for _, worker in ipairs(expired) do
     break
   end
   redis.call('ZREM', P .. 'leases', worker)
-  redis.call('DEL', P .. 'workers:' .. worker)
+  redis.call('ZREM', P .. 'idle', worker)
+  redis.call('DEL', P .. 'workers:' .. worker, P .. 'inbox:' .. worker)
 end
+hand_out()
 publish()
 return answer
