@@ -8,13 +8,14 @@ import json
 import logging
 import subprocess
 import sys
+import timeit
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ragworker.logs import bind_context, configure_logging, get_logger
+from ragworker.logs import ContextAdapter, bind_context, configure_logging, get_logger
 
 REQUIRED = {
     "timestamp",
@@ -152,3 +153,30 @@ def test_text_format_is_for_people(written: io.StringIO) -> None:
     with bind_context(job_id="job-1"):
         get_logger("t").info("job.claimed", extra={"fields": {"attempt": 0}})
     assert "INFO     job.claimed service=ragworker-api job_id=job-1 logger=t attempt=0" in written.getvalue()
+
+
+def test_line_below_the_level_costs_next_to_nothing(
+    monkeypatch: pytest.MonkeyPatch, written: io.StringIO
+) -> None:
+    """A line that nobody wants reads no context and makes no record: the hot path may log as it likes."""
+
+    def must_not_run(*_: object, **__: object) -> None:
+        raise AssertionError("expected no work for a line below the level")
+
+    logger = get_logger("t")
+    monkeypatch.setattr(ContextAdapter, "process", must_not_run)
+    monkeypatch.setattr(logger.logger, "makeRecord", must_not_run)
+    logger.debug("job.settled", extra={"fields": {"fence": 1}})
+    assert written.getvalue() == ""
+    calls = 2_000
+    assert min(timeit.repeat(lambda: logger.debug("job.settled"), number=calls, repeat=20)) / calls < 5e-6
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_long_text_loses_its_middle(written: io.StringIO, form: str) -> None:
+    """A field far too long is cut and says so; head and tail stay, the line stays a line."""
+    configure_logging(SimpleNamespace(log_format=form, log_level="INFO"), service="s", stream=written)
+    get_logger("t").info("event", extra={"fields": {"long": "a" * 5_000 + "end"}})
+    assert "3003 of 5003 characters cut" in written.getvalue()
+    assert "aend" in written.getvalue()
+    assert len(written.getvalue()) < 3_000
