@@ -1,14 +1,12 @@
 """Show a job's progress as server-sent events: a snapshot, then what follows, until the job ends.
 
 Three facts shape this file.
-- Redis pub/sub delivers at most once, so it is only a wake-up: what a client gets is read from the job's
-stream in
-  Redis, after the last event that this client has. Nothing published is lost to a client, least of all the
-  end; a lost wake-up costs `RESYNC_SECONDS`.
-- One process has one pub/sub reader for all its clients (`EventHub`). It sets a flag per client and waits
-for none, so
-  a slow client cannot hold up the others or make a queue grow.
-- Event ids are places in the stream, so that `Last-Event-ID` resumes exactly there
+- Redis pub/sub delivers at most once, so it is only a wake-up: what a client gets is read from the job's own
+  events in Redis, after the last one that this client has. Nothing published is lost to a client, least of all
+  the end; a lost wake-up costs `RESYNC_SECONDS`.
+- One process has one pub/sub reader for all its clients (`EventHub`). It sets a flag per client and waits for
+  none, so a slow client cannot hold up the others or make a queue grow.
+- Event ids are places among the job's events, so that `Last-Event-ID` resumes exactly there
   (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 """
 
@@ -20,13 +18,14 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from ragworker.job import Event, EventKind, JobState, JobView
 from ragworker.logs import get_logger
+from ragworker.queue import Queue
 
 logger = get_logger(__name__)
 
@@ -47,26 +46,10 @@ _EVENT_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _AWAY: Final = (RedisError, OSError, TimeoutError)
 
 
-class EventSource(Protocol):
-    """Where events come from: the queue, or the background runner."""
-
-    async def get(self, job_id: str) -> JobView | None:
-        """The job as it is now."""
-        ...
-
-    async def events(self, job_id: str, *, after: str = "0") -> list[Event]:
-        """The kept events that follow the event id `after`, oldest first."""
-        ...
-
-    def subscribe(self) -> AsyncIterator[Event]:
-        """Events of all jobs as they happen."""
-        ...
-
-
 class EventHub:
     """Wakes the listeners of a job when the one reader of this process hears of it."""
 
-    def __init__(self, source: EventSource) -> None:
+    def __init__(self, source: Queue) -> None:
         self.source = source
         self._listeners: dict[str, set[asyncio.Event]] = {}
         self._reader: asyncio.Task[None] | None = None
@@ -80,19 +63,19 @@ class EventHub:
             # Started by the first listener, so that an API without listeners needs no Redis.
             self._reader = asyncio.create_task(self._read(), name="event-hub")
         news = asyncio.Event()
-        self._listeners.setdefault(job_id, set()).add(news)
+        listeners = self._listeners.setdefault(job_id, set())
+        listeners.add(news)
         try:
             yield news
         finally:
-            listeners = self._listeners[job_id]
             listeners.discard(news)
             if not listeners:
-                del self._listeners[job_id]
+                self._listeners.pop(job_id, None)
 
     def end_streams(self) -> None:
         """Let every stream end after what it has sent."""
         self.stopping = True
-        self._wake_all()
+        self._wake(*self._listeners)
 
     async def close(self) -> None:
         """Stop the reader."""
@@ -104,24 +87,23 @@ class EventHub:
     async def _read(self) -> None:
         while True:
             try:
-                async for event in self.source.subscribe():
-                    for news in self._listeners.get(event.job_id, ()):
-                        news.set()
+                async for job_id in self.source.subscribe():
+                    self._wake(job_id)
             except _AWAY as error:
                 logger.warning("events.reader_lost", extra={"fields": {"reason": type(error).__name__}})
             # What was published in the gap woke nobody: everybody looks for himself.
-            self._wake_all()
+            self._wake(*self._listeners)
             await asyncio.sleep(RESUBSCRIBE_SECONDS)
 
-    def _wake_all(self) -> None:
-        for listeners in self._listeners.values():
-            for news in listeners:
+    def _wake(self, *job_ids: str) -> None:
+        for job_id in job_ids:
+            for news in self._listeners.get(job_id, ()):
                 news.set()
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One event on its way to one client; without an id where there is no place in a stream to resume from."""
+    """One event on its way to one client; without an id where there is no place to resume from."""
 
     kind: EventKind
     event_id: str | None
@@ -142,10 +124,8 @@ def event_stream(
         count(+1)
         try:
             async with aclosing(messages(hub, view, after=after)) as found:
-                async for message in found:
-                    yield ServerSentEvent(
-                        json.dumps(message.data), event=message.kind.value, id=message.event_id, sep="\n"
-                    )
+                async for one in found:
+                    yield ServerSentEvent(json.dumps(one.data), event=one.kind, id=one.event_id, sep="\n")
         finally:
             count(-1)
 
@@ -160,73 +140,52 @@ def event_stream(
 
 async def messages(hub: EventHub, view: JobView, *, after: str | None) -> AsyncGenerator[Message, None]:
     """What a client gets: a snapshot unless it resumes, then every kept event once, `end` last."""
+    position, heard = after, False
     with hub.listen(view.job_id) as news:
         # Listening begins before the first read, so nothing falls between the two.
-        position = after
-        if position is None:
-            snapshot = await _snapshot(hub.source, view)
-            yield snapshot
-            if JobState(str(snapshot.data["state"])).terminal:
-                yield replace(snapshot, kind=EventKind.END)
+        while not hub.stopping:
+            news.clear()
+            now, kept, away = await _looked(hub.source, view, position or "0", news_only=heard)
+            if position is None:
+                first = _message(kept[-1]) if kept else _state_message(now or view, None)
+                yield replace(first, kind=EventKind.STATE)
+                if JobState(str(first.data["state"])).terminal:
+                    yield replace(first, kind=EventKind.END)
+                    return
+                position, kept = first.event_id or "0", []
+            elif not (kept or away or heard) and (now is None or now.state.terminal):
+                # Its last event is not to be had: seen already, expired or purged.
+                yield _state_message(now or view, position if position != "0" and now else None)
                 return
-            position = snapshot.event_id or "0"
-        async with aclosing(_following(hub, view, position, news)) as following:
-            async for message in following:
-                yield message
-
-
-async def _following(
-    hub: EventHub, view: JobView, position: str, news: asyncio.Event
-) -> AsyncGenerator[Message, None]:
-    source, heard = hub.source, False
-    while not hub.stopping:
-        news.clear()
-        try:
-            for event in await source.events(view.job_id, after=position):
+            for event in kept:
                 position = event.event_id
                 yield _message(event)
                 if event.kind is EventKind.END:
                     return
-            ending = None if heard else await _silent_end(source, view, position)
-        except _AWAY:
-            # Redis is away: the client keeps its stream and its heartbeats, and misses nothing.
-            ending = None
-            await asyncio.sleep(RESUBSCRIBE_SECONDS)
-        if ending is not None:
-            yield ending
-            return
-        heard = await _heard(news)
+            heard = await _heard(news) and not away
+
+
+async def _looked(
+    source: Queue, view: JobView, after: str, *, news_only: bool
+) -> tuple[JobView | None, list[Event], bool]:
+    """The job as it is (as it was, for news alone), the events after `after`, and whether Redis is away.
+
+    The job first: what had ended by then has its end among the events read after it. While Redis is away the
+    client keeps its stream and its heartbeats, and misses nothing.
+    """
+    try:
+        now = view if news_only else await source.get(view.job_id)
+        return now, await source.events(view.job_id, after=after), False
+    except _AWAY:
+        return view, [], True
 
 
 async def _heard(news: asyncio.Event) -> bool:
     try:
         async with asyncio.timeout(RESYNC_SECONDS):
-            await news.wait()
+            return await news.wait()
     except TimeoutError:
         return False
-    return True
-
-
-async def _snapshot(source: EventSource, view: JobView) -> Message:
-    """The state now, with the place from which to go on; what was known at the start when Redis is away."""
-    try:
-        kept = await source.events(view.job_id)
-        now = view if kept else await source.get(view.job_id) or view
-    except _AWAY:
-        kept, now = [], view
-    if kept:
-        return replace(_message(kept[-1]), kind=EventKind.STATE)
-    return _state_message(now, EventKind.STATE, None)
-
-
-async def _silent_end(source: EventSource, view: JobView, position: str) -> Message | None:
-    """The end of a job whose last event is not to be had: seen already, expired or purged."""
-    now = await source.get(view.job_id)
-    if now is None:
-        return _state_message(view, EventKind.END, None)
-    if not now.state.terminal or await source.events(view.job_id, after=position):
-        return None
-    return _state_message(now, EventKind.END, position if position != "0" else None)
 
 
 def _message(event: Event) -> Message:
@@ -237,6 +196,8 @@ def _message(event: Event) -> Message:
     return Message(event.kind, event.event_id, data)
 
 
-def _state_message(view: JobView, kind: EventKind, event_id: str | None) -> Message:
+def _state_message(view: JobView, event_id: str | None) -> Message:
     at_ms = view.finished_ms if view.finished_ms is not None else view.created_ms
-    return Message(kind, event_id, {"job_id": view.job_id, "state": view.state.value, "at_ms": at_ms})
+    return Message(
+        EventKind.END, event_id, {"job_id": view.job_id, "state": view.state.value, "at_ms": at_ms}
+    )

@@ -1,152 +1,216 @@
-"""The routes of jobs: submit, look, watch, cancel. Where a job lives is left to `Services`."""
+"""The routes of jobs and of dead letters (spec C5). Where a job lives is left to `Services`."""
 
 from __future__ import annotations
 
-import re
-from typing import Final
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
-from ragworker.api.bodies import job_body
+from ragworker.api.bodies import CancelRequest, DeadLetter, DeadLetters, Job, Receipt, Submission
 from ragworker.api.context import Caller
 from ragworker.api.events import event_stream, resumable_id
-from ragworker.api.problems import Problem
-from ragworker.api.services import RETRY_AFTER, Services, check_job_id
+from ragworker.api.problems import RETRY_AFTER, Problem, answers
+from ragworker.api.services import Services
 from ragworker.api.submissions import content_key
-from ragworker.api.uploads import read_small_json
-from ragworker.background import BackgroundFullError
-from ragworker.job import NewJob, Priority
+from ragworker.api.uploads import SUBMISSION
+from ragworker.job import JobState, JobView, NewJob
 from ragworker.logs import bind_context, get_logger
 
 logger = get_logger(__name__)
-router = APIRouter(prefix="/rag/jobs")
+router = APIRouter(
+    prefix="/rag",
+    responses=answers("unauthorized", "invalid-request", "rate-limited", "internal-error", "unavailable"),
+)
 
-#: 1 to 200 visible ASCII characters.
-_IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
+#: Event streams open in one process: each holds a connection, and descriptors are finite.
+MAX_STREAMS: Final = 2_000
 
-#: Kept with the request to cancel and shown to operators.
-MAX_REASON_CHARS: Final = 200
+#: Entries looked through for those of one user; a queue with more dead letters needs an operator, not a list.
+MAX_SCANNED: Final = 1_000
+_PAGE: Final = 100
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     """The parts of this app."""
     services: Services = request.app.state.services
     return services
 
 
-def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request) -> Caller:
     """Who asks, as the ids middleware found out."""
     caller: Caller = request.state.caller
     return caller
 
 
-@router.post("")
-async def submit(request: Request) -> Response:
+Here = Annotated[Services, Depends(services_of)]
+Who = Annotated[Caller, Depends(caller_of)]
+JobId = Annotated[str, Path(description="as the submission's answer gave it")]
+
+
+async def own_job(services: Here, caller: Who, job_id: JobId) -> AsyncIterator[JobView]:
+    """The caller's job, its id on every log line of the request. Problem 404."""
+    with bind_context(job_id=job_id[:80]):
+        yield await services.find(job_id, user_id=caller.user_id)
+
+
+OwnJob = Annotated[JobView, Depends(own_job)]
+
+
+async def own_dead_letter(view: OwnJob) -> JobView:
+    """The caller's job, which has failed for good. Problem 404."""
+    if view.state is not JobState.DEAD:
+        raise _not_dead(view)
+    return view
+
+
+OwnDeadLetter = Annotated[JobView, Depends(own_dead_letter)]
+
+
+@router.post(
+    "/jobs",
+    status_code=202,
+    response_model=Submission,
+    responses={
+        200: {"model": Submission, "description": "The work was known already"},
+        **answers("upload-too-slow", "payload-too-large", "unsupported-media-type", "too-many-uploads"),
+    },
+    openapi_extra=SUBMISSION,
+)
+async def submit(
+    request: Request,
+    response: Response,
+    services: Here,
+    caller: Who,
+    idempotency_key: Annotated[
+        str | None, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,200}$")
+    ] = None,
+) -> Any:
     """Accept a document: 202, or 200 when the same work is known already (spec A4)."""
-    services, caller = services_of(request), caller_of(request)
-    explicit = _idempotency_key(request)
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        raise Problem("invalid-request", "Idempotency-Key: expected one header, came several")
     upload = await services.uploads.read(request)
+    ids = {"request_id": caller.request_id, "trace_id": caller.trace_id}
     new = NewJob(
-        key=explicit or content_key(caller.user_id, upload.name, upload.media_type, upload.content),
+        key=idempotency_key or content_key(caller.user_id, upload.name, upload.media_type, upload.content),
         name=upload.name,
         media_type=upload.media_type,
         payload=upload.content,
-        priority=Priority(upload.priority),
+        priority=upload.priority,
         user_id=caller.user_id,
-        request_id=caller.ids.request_id,
-        trace_id=caller.ids.trace_id,
-        correlation_id=caller.ids.correlation_id,
+        correlation_id=caller.correlation_id,
+        **ids,
     )
-    try:
-        accepted = await services.submit(new)
-    except BackgroundFullError as error:
-        detail = f"too many jobs wait in this process ({error}); try again, or turn USE_DURABLE_WORKER on"
-        raise Problem("unavailable", detail, headers=RETRY_AFTER) from None
-    job = accepted.submitted
+    job, mode = await services.submit(new)
     with bind_context(job_id=job.job_id):
-        fields = {"mode": accepted.mode, "bytes": len(upload.content), "media_type": upload.media_type}
+        fields = {"mode": mode, "bytes": len(upload.content), "media_type": upload.media_type}
         logger.info("job.found" if job.duplicate else "job.submitted", extra={"fields": fields})
-    return JSONResponse(
-        {
-            "job_id": job.job_id,
-            "state": job.state.value,
-            "mode": accepted.mode,
-            "duplicate": job.duplicate,
-            "request_id": caller.ids.request_id,
-            "trace_id": caller.ids.trace_id,
-        },
-        status_code=200 if job.duplicate else 202,
-        headers={"Location": f"/rag/jobs/{job.job_id}"},
-    )
+    response.status_code = 200 if job.duplicate else 202
+    response.headers["Location"] = f"/rag/jobs/{job.job_id}"
+    return {"job_id": job.job_id, "state": job.state, "mode": mode, "duplicate": job.duplicate, **ids}
 
 
-@router.get("/{job_id}")
-async def show(request: Request, job_id: str) -> Response:
+@router.get("/jobs/{job_id}", response_model=Job, responses=answers("job-not-found"))
+async def show(view: OwnJob) -> Any:
     """One job with its history."""
-    check_job_id(job_id)
-    view = await services_of(request).find(job_id, user_id=caller_of(request).user_id)
-    return JSONResponse(job_body(view))
+    return Job.model_validate(view)
 
 
-@router.post("/{job_id}/cancel")
-async def cancel(request: Request, job_id: str) -> Response:
+@router.post(
+    "/jobs/{job_id}/cancel",
+    status_code=202,
+    response_model=Receipt,
+    responses=answers("upload-too-slow", "payload-too-large", "job-not-found", "job-already-finished"),
+)
+async def cancel(services: Here, caller: Who, view: OwnJob, wish: CancelRequest | None = None) -> Any:
     """Ask for the end of a job (spec D1): 202, or 409 when it has ended already."""
-    services, caller = services_of(request), caller_of(request)
-    check_job_id(job_id)
-    reason = await _reason(request)
-    with bind_context(job_id=job_id):
-        view = await services.find(job_id, user_id=caller.user_id)
-        if view.state.terminal:
-            raise _already_ended(view.state.value)
-        state = await services.request_cancel(view, reason=reason, by=caller.user_id)
-        if state.terminal and state.value != "cancelled":
-            raise _already_ended(state.value)
-        logger.info("job.cancel_requested", extra={"fields": {"state": state.value}})
-    return JSONResponse(
-        {
-            "job_id": job_id,
-            "state": state.value,
-            "request_id": caller.ids.request_id,
-            "trace_id": caller.ids.trace_id,
+    state = view.state
+    if not state.terminal:
+        reason = "".join(sign if sign.isprintable() else " " for sign in (wish or CancelRequest()).reason)
+        asked = services.queues[view.mode].request_cancel(view.job_id, reason=reason, by=caller.user_id)
+        state = await services.ask(asked, "cancel")
+    if view.state.terminal or state in (JobState.DONE, JobState.DEAD):
+        raise Problem("job-already-finished", f"expected a job that has not ended, this one is {state}")
+    logger.info("job.cancel_requested", extra={"fields": {"state": state.value}})
+    return _receipt(caller, view, state)
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "description": "Until the job ends",
         },
-        status_code=202,
-    )
-
-
-@router.get("/{job_id}/events")
-async def events(request: Request, job_id: str) -> Response:
+        **answers("job-not-found"),
+    },
+)
+async def events(services: Here, view: OwnJob, last_event_id: Annotated[str | None, Header()] = None) -> Any:
     """The job's events as they happen; see `events.py`."""
-    services = services_of(request)
-    check_job_id(job_id)
-    services.check_room_for_stream()
-    last_event_id = request.headers.get("last-event-id")
+    if services.streams >= MAX_STREAMS:
+        detail = f"{MAX_STREAMS} event streams are open in this process; try again, or ask for the job itself"
+        raise Problem("unavailable", detail, headers=RETRY_AFTER)
     if last_event_id:
         services.figures.count("sse_reconnect_count")
-    with bind_context(job_id=job_id):
-        view = await services.find(job_id, user_id=caller_of(request).user_id)
-        hub = services.background_events if view.mode == "background" else services.queue_events
-        return event_stream(hub, view, after=resumable_id(last_event_id), count=services.count_stream)
+    after = resumable_id(last_event_id)
+    return event_stream(services.hubs[view.mode], view, after=after, count=services.count_stream)
 
 
-def _idempotency_key(request: Request) -> str | None:
-    given = request.headers.getlist("idempotency-key")
-    if not given:
-        return None
-    if len(given) > 1 or not _IDEMPOTENCY_KEY.fullmatch(given[0]):
-        detail = "Idempotency-Key: expected one header of 1 to 200 visible ASCII characters, came another one"
-        raise Problem("invalid-request", detail)
-    return given[0]
+@router.get("/dlq", response_model=DeadLetters)
+async def list_dead_letters(
+    services: Here,
+    caller: Who,
+    offset: Annotated[int, Query(ge=0, le=MAX_SCANNED)] = 0,
+    limit: Annotated[int, Query(ge=1, le=_PAGE)] = 50,
+) -> Any:
+    """The caller's dead letters, newest first; `count` is how many there are in all."""
+    own: list[JobView] = []
+    for queue in services.queues.values():
+        for start in range(0, MAX_SCANNED, _PAGE):
+            asked = queue.dead_letters(offset=start, limit=_PAGE)
+            page = await services.ask_durable(asked, "dead letters", unused=[])
+            own += [view for view in page if view.user_id == caller.user_id]
+            if len(page) < _PAGE:
+                break
+    own.sort(key=lambda view: view.finished_ms or 0, reverse=True)
+    shown = [DeadLetter.model_validate(view) for view in own[offset : offset + limit]]
+    return DeadLetters(entries=shown, count=len(own))
 
 
-async def _reason(request: Request) -> str:
-    body = await read_small_json(request)
-    reason = body.get("reason", "")
-    if not isinstance(reason, str) or len(reason) > MAX_REASON_CHARS or set(body) - {"reason"}:
-        detail = f'expected {{"reason": text of at most {MAX_REASON_CHARS} characters}} or no body'
-        raise Problem("invalid-request", detail)
-    return "".join(sign if sign.isprintable() else " " for sign in reason)
+@router.get("/dlq/{job_id}", response_model=DeadLetter, responses=answers("dead-letter-not-found"))
+async def show_dead_letter(view: OwnDeadLetter) -> Any:
+    """One dead letter, whole, without the document's text."""
+    return DeadLetter.model_validate(view)
 
 
-def _already_ended(state: str) -> Problem:
-    return Problem("job-already-finished", f"expected a job that has not ended, this one is {state}")
+@router.post(
+    "/dlq/{job_id}/requeue",
+    status_code=202,
+    response_model=Receipt,
+    responses=answers("dead-letter-not-found"),
+)
+async def requeue(services: Here, caller: Who, view: OwnDeadLetter) -> Any:
+    """Give the job a fresh series of attempts."""
+    if not await services.ask(services.queues[view.mode].requeue(view.job_id), "requeue"):
+        raise _not_dead(view)
+    logger.info("job.requeued", extra={"fields": {"by": caller.user_id}})
+    return _receipt(caller, view, JobState.QUEUED)
+
+
+@router.delete("/dlq/{job_id}", status_code=204, responses=answers("dead-letter-not-found"))
+async def purge(services: Here, caller: Who, view: OwnDeadLetter) -> None:
+    """Forget the job and its document for good."""
+    if not await services.ask(services.queues[view.mode].purge(view.job_id), "purge"):
+        raise _not_dead(view)
+    logger.info("job.purged", extra={"fields": {"by": caller.user_id}})
+
+
+def _not_dead(view: JobView) -> Problem:
+    return Problem(
+        "dead-letter-not-found", f"{view.job_id} is in no dead-letter queue (now); see GET /rag/dlq"
+    )
+
+
+def _receipt(caller: Caller, view: JobView, state: JobState) -> Receipt:
+    return Receipt(job_id=view.job_id, state=state, request_id=caller.request_id, trace_id=caller.trace_id)

@@ -1,117 +1,91 @@
 """Answer every error as `application/problem+json` (RFC 9457): what was expected, what came, what to do next.
 
 Each problem has one slug; the slug names its `type` (a URN, because no page is served at a fixed address)
-and its title. Raising `Problem` anywhere in a request gives the answer.
+and its title. Raising `Problem` anywhere in a request gives the answer; `answers` puts the same table into
+the OpenAPI document.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import HTTPException as FastApiRefusal
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ragworker.logs import current_context
 
 CONTENT_TYPE: Final = "application/problem+json"
 
+#: What a caller is told to wait when a part is away.
+RETRY_AFTER: Final = {"Retry-After": "2"}
 
-@dataclass(frozen=True, slots=True)
-class ProblemKind:
-    """One class of problem: its HTTP status and a title that is the same in every case (RFC 9457 3.1.3)."""
-
-    status: int
-    title: str
-
-
-PROBLEMS: Final[Mapping[str, ProblemKind]] = {
-    "unauthorized": ProblemKind(401, "A valid bearer token is required"),
-    "job-not-found": ProblemKind(404, "No such job"),
-    "dead-letter-not-found": ProblemKind(404, "No such dead letter"),
-    "upload-too-slow": ProblemKind(408, "The upload did not arrive in time"),
-    "job-already-finished": ProblemKind(409, "The job has already ended"),
-    "payload-too-large": ProblemKind(413, "The document is too large"),
-    "unsupported-media-type": ProblemKind(415, "The media type is not supported"),
-    "invalid-request": ProblemKind(422, "The request is not valid"),
-    "unavailable": ProblemKind(503, "A part this needs is not reachable"),
-    "too-many-uploads": ProblemKind(503, "Too many uploads at a time"),
-    "internal-error": ProblemKind(500, "The request failed here"),
+#: Each problem's HTTP status, and its title, which is the same in every case (RFC 9457, section 3.1.3).
+PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
+    "unauthorized": (401, "A valid bearer token is required"),
+    "job-not-found": (404, "No such job"),
+    "dead-letter-not-found": (404, "No such dead letter"),
+    "upload-too-slow": (408, "The upload did not arrive in time"),
+    "job-already-finished": (409, "The job has already ended"),
+    "rollback-too-late": (409, "The rollback window has passed"),
+    "nothing-to-roll-back": (409, "The job has no committed effect"),
+    "payload-too-large": (413, "The document is too large"),
+    "unsupported-media-type": (415, "The media type is not supported"),
+    "invalid-request": (422, "The request is not valid"),
+    "rate-limited": (429, "Too many requests of this user"),
+    "internal-error": (500, "The request failed here"),
+    "unavailable": (503, "A part this needs is not reachable"),
+    "too-many-uploads": (503, "Too many uploads at a time"),
 }
 
 
-class Problem(Exception):
+class Problem(FastApiRefusal):
     """One error answer. `slug` is a key of `PROBLEMS`; `detail` is a sentence for the person who can act."""
 
-    def __init__(
-        self,
-        slug: str,
-        detail: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        errors: list[dict[str, str]] | None = None,
-    ) -> None:
-        super().__init__(detail)
+    def __init__(self, slug: str, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(PROBLEMS[slug][0], detail, headers)
         self.slug = slug
-        self.detail = detail
-        self.headers = dict(headers or {})
-        self.errors = errors
-
-    def response(self, *, instance: str) -> Response:
-        """The answer; `instance` is the path of the request."""
-        kind = PROBLEMS[self.slug]
-        body: dict[str, Any] = {
-            "type": f"urn:ragworker:problem:{self.slug}",
-            "title": kind.title,
-            "status": kind.status,
-            "detail": self.detail,
-            "instance": instance,
-        }
-        if self.errors is not None:
-            body["errors"] = self.errors
-        return _problem_response(kind.status, body, self.headers)
+        self.errors: list[dict[str, str]] | None = None
 
 
-def install_problem_handlers(app: FastAPI) -> None:
-    """Give problems, FastAPI's own validation errors and plain HTTP errors the one shape.
-
-    Unexpected exceptions are answered by the ids middleware, which is the outermost layer that knows the
-    request.
-    """
-
-    async def problem(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        return error.response(instance=request.url.path)
-
-    async def invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        # Input values are left out: they may be document text.
-        errors = [
-            {"at": ".".join(str(step) for step in e["loc"]), "message": str(e["msg"])} for e in error.errors()
-        ]
-        detail = "; ".join(f"{e['at']}: {e['message']}" for e in errors) or "it does not fit the route"
-        return Problem("invalid-request", detail, errors=errors).response(instance=request.url.path)
-
-    async def plain(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        body = {
-            "type": "about:blank",
-            "title": HTTPStatus(error.status_code).phrase,
-            "status": error.status_code,
-            "detail": f"{request.method} {request.url.path}: {error.detail}",
-            "instance": request.url.path,
-        }
-        return _problem_response(error.status_code, body, dict(error.headers or {}))
-
-    app.add_exception_handler(Problem, problem)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, plain)
+def invalid_request(errors: Sequence[Any]) -> Problem:
+    """What pydantic or FastAPI found wrong. Input values are left out: they may be document text."""
+    found = [
+        {"at": ".".join(map(str, error["loc"])) or "body", "message": str(error["msg"])} for error in errors
+    ]
+    problem = Problem("invalid-request", "; ".join(f"{error['at']}: {error['message']}" for error in found))
+    problem.errors = found
+    return problem
 
 
-def _problem_response(status: int, body: dict[str, Any], headers: Mapping[str, str]) -> Response:
-    ids = {name: current_context().get(name) for name in ("request_id", "trace_id")}
-    return JSONResponse({**body, **ids}, status_code=status, headers=dict(headers), media_type=CONTENT_TYPE)
+def problem_response(request: Request, error: HTTPException) -> Response:
+    """The answer to a `Problem`, or to a refusal of the framework's own (405, unknown path)."""
+    slug = error.slug if isinstance(error, Problem) else ""
+    body: dict[str, Any] = {
+        "type": f"urn:ragworker:problem:{slug}" if slug else "about:blank",
+        "title": PROBLEMS[slug][1] if slug else HTTPStatus(error.status_code).phrase,
+        "status": error.status_code,
+        "detail": error.detail if slug else f"{request.method} {request.url.path}: {error.detail}",
+        "instance": request.url.path,
+        **({"errors": error.errors} if isinstance(error, Problem) and error.errors else {}),
+        **{name: current_context().get(name) for name in ("request_id", "trace_id")},
+    }
+    return JSONResponse(body, error.status_code, error.headers, CONTENT_TYPE)
+
+
+def answers(*slugs: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses` for these problems; the schema `Problem` is added in `app.py`."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for slug in slugs:
+        status, title = PROBLEMS[slug]
+        said = found.setdefault(
+            status, {"description": "", "content": {CONTENT_TYPE: {"schema": PROBLEM_REF}}}
+        )
+        said["description"] += f"{'; ' * bool(said['description'])}{title} (`{slug}`)"
+    return found
+
+
+PROBLEM_REF: Final = {"$ref": "#/components/schemas/Problem"}

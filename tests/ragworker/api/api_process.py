@@ -27,6 +27,7 @@ from ragworker.settings import QueueSettings
 T = TypeVar("T")
 
 READY_SECONDS = 20.0
+PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR")
 SECRET = "a-secret-of-the-tests-" * 3
 
 
@@ -175,6 +176,11 @@ class Api:
             raise
 
 
+def passed_on() -> dict[str, str]:
+    """What of our environment a process of ragworker may see: none of its settings."""
+    return {name: value for name, value in os.environ.items() if name in PASSED_ON}
+
+
 @contextmanager
 def running_api(folder: Path, *, redis_url: str, flag: str = "true", **environ: str) -> Iterator[Api]:
     """An API process with an environment of its own, ready to be asked."""
@@ -182,7 +188,6 @@ def running_api(folder: Path, *, redis_url: str, flag: str = "true", **environ: 
     log, flag_file = folder / "api.log", folder / "flag.env"
     flag_file.write_text(f"USE_DURABLE_WORKER={flag}\n", "utf-8")
     queue_name = environ.get("RAG_QUEUE", f"q-{os.getpid()}-{time.monotonic_ns()}")
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
     settings = {
         "REDIS_URL": redis_url,
         "DATABASE_URL": f"sqlite:///{folder}/rag.db",
@@ -197,15 +202,18 @@ def running_api(folder: Path, *, redis_url: str, flag: str = "true", **environ: 
     with log.open("wb") as stderr:
         process = subprocess.Popen(
             command,
-            env={**kept, **settings, "RAG_QUEUE": queue_name, **environ},
+            env={**passed_on(), **settings, "RAG_QUEUE": queue_name, **environ},
             stdout=stderr,
             stderr=stderr,
         )
     api = Api(process, log, flag_file, queue_name, redis_url)
     try:
         wait_until(
-            lambda: bool(api.lines(message="api.ready")), seconds=READY_SECONDS, what="api.ready in its log"
+            lambda: bool(api.lines(message="api.ready")) or process.poll() is not None,
+            seconds=READY_SECONDS,
+            what="api.ready in its log",
         )
+        assert process.poll() is None, log.read_text("utf-8")
         port = api.lines(message="api.ready")[0]["port"]
         api.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=15, trust_env=False)
         yield api

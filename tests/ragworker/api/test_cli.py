@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from api_process import Api, RedisServer
+from api_process import Api, RedisServer, passed_on
 
 from ragworker.cli import main
 from ragworker.errors import ErrorCode
@@ -82,7 +82,7 @@ def test_bad_input_is_one_line_and_status_4(
 
 def test_taken_port_is_one_line_and_status_4(api: Api) -> None:
     """An address that is taken is said in one line, with what to do; the module runs like the command."""
-    environ = {"RAG_API_PORT": str(api.client.base_url.port), "PATH": "/usr/bin:/bin"}
+    environ = {**passed_on(), "RAG_API_PORT": str(api.client.base_url.port)}
     command = [sys.executable, "-m", "ragworker", "api"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 4

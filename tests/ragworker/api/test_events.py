@@ -49,7 +49,7 @@ def test_stream_shows_snapshot_progress_and_end(api: Api) -> None:
         kind, _, data = next(stream)
         assert (kind, data["job_id"], data["state"]) == ("state", job_id, "queued")
         job = api.claim()
-        api.on_queue(lambda queue: queue.progress(job_id, {"stage": "embed", "done": 1, "total": 3}))
+        api.on_queue(lambda queue: queue.progress(job_id, "embed", 1, 3))
         api.settle(job, OutcomeKind.DONE)
         rest = list(stream)
     assert [(kind, data["state"]) for kind, _, data in rest] == [
@@ -63,20 +63,27 @@ def test_stream_shows_snapshot_progress_and_end(api: Api) -> None:
 
 
 def test_stream_resumes_exactly_after_the_last_event(api: Api) -> None:
-    """With Last-Event-ID only later events come, each once, and the reconnection is counted."""
+    """With Last-Event-ID only later events come, each once, of progress the newest; the reconnection is counted."""
     job_id = api.submit("a text to watch twice", priority="high").json()["job_id"]
     job = api.claim()
-    api.on_queue(lambda queue: queue.progress(job_id, {"stage": "embed", "done": 1, "total": 2}))
+    api.on_queue(lambda queue: queue.progress(job_id, "embed", 1, 2))
     with opened(api, job_id, after="0-1") as stream:
         seen = [next(stream) for _ in range(3)]
-    api.on_queue(lambda queue: queue.progress(job_id, {"stage": "embed", "done": 2, "total": 2}))
+    api.on_queue(lambda queue: queue.progress(job_id, "embed", 2, 2))
     api.settle(job, OutcomeKind.DONE)
     before = api.metric("sse_reconnect_count")
     with opened(api, job_id, after=seen[1][1]) as stream:
         rest = list(stream)
-    assert [kind for kind, _, _ in rest] == ["progress", "progress", "state", "end"]
-    assert [data.get("done") for _, _, data in rest] == [1, 2, None, None]
-    assert rest[0] == seen[2]
+    assert [(kind, data["state"], data.get("done")) for kind, _, data in seen] == [
+        ("state", "queued", None),
+        ("state", "running", None),
+        ("progress", "running", 1),
+    ]
+    assert [(kind, data["state"], data.get("done")) for kind, _, data in rest] == [
+        ("progress", "running", 2),
+        ("state", "done", None),
+        ("end", "done", None),
+    ]
     assert api.metric("sse_reconnect_count") == before + 1
     started = time.monotonic()
     with opened(api, job_id, after=rest[-1][1]) as stream:
@@ -139,14 +146,14 @@ class Source:
         self.kept: list[Event] = []
         self.view: JobView | None = VIEW
         self.away = False
-        self.published: asyncio.Queue[Event] = asyncio.Queue()
+        self.published: asyncio.Queue[str] = asyncio.Queue()
 
     def happen(self, kind: EventKind, state: JobState, *, publish: bool) -> None:
         event = Event("job-1", f"{len(self.kept) + 1}-0", kind, state, at_ms=len(self.kept))
         self.kept.append(event)
         self.view = replace(VIEW, state=state)
         if publish:
-            self.published.put_nowait(event)
+            self.published.put_nowait(event.job_id)
 
     async def get(self, job_id: str) -> JobView | None:
         self._check()
@@ -157,7 +164,7 @@ class Source:
         seen = int(after.partition("-")[0])
         return [event for event in self.kept if int(event.event_id.partition("-")[0]) > seen]
 
-    async def subscribe(self) -> AsyncIterator[Event]:
+    async def subscribe(self) -> AsyncIterator[str]:
         self._check()
         while True:
             yield await self.published.get()

@@ -88,7 +88,7 @@ def test_running_job_is_cancelled_by_its_worker(api: Api) -> None:
     assert (
         api.client.post(f"/rag/jobs/{job_id}/cancel", json={"reason": "stop it"}).json()["state"] == "running"
     )
-    assert api.on_queue(lambda queue: queue.cancel_requested(job_id)) == "stop it"
+    assert api.on_queue(lambda queue: queue.cancelled_among([job])) == {job.fence: "stop it"}
     api.settle(job, OutcomeKind.CANCELLED)
     assert api.client.get(f"/rag/jobs/{job_id}").json()["state"] == "cancelled"
 

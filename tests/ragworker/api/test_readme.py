@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastapi.routing import APIRoute
 
-from ragworker.api import dead_letters, jobs, operations
+from ragworker.api import jobs, operations
 from ragworker.settings import Settings
 from ragworker.store import metadata
 from ragworker.telemetry import METRICS
@@ -19,7 +19,7 @@ README = (SYSTEM / "README.md").read_text("utf-8")
 
 #: What an event's name begins with; a string of this shape in the code is an event.
 EVENT = re.compile(
-    r"(api|background|embedding|events|exception|job|lease|limit|log|process|queue|redis|settings|store|tempfiles|thread|worker"
+    r"(api|auth|background|embedding|events|exception|job|lease|limit|log|process|queue|redis|settings|store|tempfiles|thread|worker"
     r"|http\.request)\.[a-z_]+"
 )
 
@@ -79,7 +79,7 @@ def test_route_table_is_the_code() -> None:
     """Every route is in the table, and no other."""
     served = {
         f"{method} {route.path}".replace("{job_id}", "{id}")
-        for router in (jobs.router, dead_letters.router, operations.router)
+        for router in (jobs.router, operations.router)
         for route in router.routes
         if isinstance(route, APIRoute)
         for method in route.methods or ()
