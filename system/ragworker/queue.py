@@ -19,12 +19,8 @@ claims and outcomes travel in batches. Keys start with `{rag:<queue>}:`, so one 
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import math
-import secrets
-from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
@@ -35,6 +31,7 @@ import redis.asyncio
 
 from ragworker import rows
 from ragworker.errors import ErrorCode
+from ragworker.intake import PIECE_BYTES, Intake
 from ragworker.job import (
     JOB_DURATION_BUCKETS_MS,
     ClaimedJob,
@@ -44,7 +41,6 @@ from ragworker.job import (
     NewJob,
     Outcome,
     Submitted,
-    job_id_for,
 )
 from ragworker.settings import QueueSettings
 
@@ -54,34 +50,12 @@ LONGEST_WAIT_SECONDS: Final = 2.0
 #: A cancel request lives as long as anybody may look for it; jobs notice it within a second.
 CANCEL_SECONDS: Final = 86_400
 
-#: Jobs and bytes that travel in one submit; a script this long holds Redis for a few ms.
-SUBMIT_JOBS: Final = 500
-SUBMIT_BYTES: Final = 1 << 20
-
-#: Bulk submits on their way at a time: one is made ready while Redis works on another.
-SUBMITS_IN_FLIGHT: Final = 2
-
-#: Documents up to this size travel with the job; larger ones are written and read in pieces, so that neither a script
-#: nor a worker ever holds one whole.
-INLINE_BYTES: Final = 32 * 1024
-PIECE_BYTES: Final = 1 << 20
-
-#: What was uploaded for a submit that never came is forgotten after this time.
-UPLOAD_SECONDS: Final = 600
-
-#: How long a submit waits for its replicas (RAG_REDIS_WAIT_REPLICAS).
-REPLICA_MS: Final = 1000
-
 _BORDERS: Final = ",".join(map(str, JOB_DURATION_BUCKETS_MS))
 _POISON: Final = "its workers died or lost their lease too often (RAG_MAX_DELIVERIES); see the history"
 
 
 class UnknownJobError(KeyError):
     """There is no job of this id (any more)."""
-
-
-class NotReplicatedError(redis.RedisError):
-    """Too few replicas confirmed a submit in time. It may survive all the same; sent again it is the same job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,34 +108,17 @@ class Queue:
         self._settings = settings
         self._scripts: dict[str, Any] = {}
         self._next_due_seconds = math.inf
-        self._waiting: deque[tuple[NewJob, asyncio.Future[Submitted]]] = deque()
-        self._submitter: asyncio.Task[None] | None = None
+        self._intake = Intake(client, self._run, queue=name, prefix=self.prefix, settings=settings)
 
     # Producers
 
     async def submit(self, new: NewJob) -> Submitted:
         """Accept a job, or find the one that does the same work. Accepted: it survives anybody's death."""
-        answer: asyncio.Future[Submitted] = asyncio.get_running_loop().create_future()
-        self._waiting.append((new, answer))
-        if self._submitter is None:
-            self._submitter = asyncio.create_task(self._submit_waiting())
-        return await answer
+        return await self._intake.submit(new)
 
     async def submit_many(self, jobs: Iterable[NewJob]) -> list[Submitted]:
         """Accept many jobs in few round trips; the answers in their order. Each job is accepted by itself."""
-        answers: list[Submitted] = []
-        under_way: deque[asyncio.Task[list[Submitted]]] = deque()
-        try:
-            for batch in _batches(jobs):
-                under_way.append(asyncio.create_task(self._submit(batch)))
-                if len(under_way) >= SUBMITS_IN_FLIGHT:
-                    answers += await under_way.popleft()
-            while under_way:
-                answers += await under_way.popleft()
-        finally:
-            for task in under_way:
-                task.cancel()
-        return answers
+        return await self._intake.submit_many(jobs)
 
     async def request_cancel(self, job_id: str, *, reason: str, by: str) -> JobState:
         """Ask for the end of a job (spec D1); its state afterwards. UnknownJobError when there is none.
@@ -370,74 +327,3 @@ class Queue:
         if script is None:
             script = self._scripts[name] = self._redis.register_script(script_text(name))
         return await script(keys=[self.prefix], args=args)
-
-    async def _submit_waiting(self) -> None:
-        try:
-            while self._waiting:
-                line, self._waiting = self._waiting, deque()
-                for batch in _batches(new for new, _ in line):
-                    answers = [line.popleft()[1] for _ in batch]
-                    try:
-                        accepted = await self._submit(batch)
-                    except Exception as error:
-                        for answer in answers:
-                            if not answer.done():
-                                answer.set_exception(error)
-                    else:
-                        for answer, submitted in zip(answers, accepted, strict=True):
-                            if not answer.done():
-                                answer.set_result(submitted)
-        finally:
-            self._submitter = None
-
-    async def _submit(self, batch: Sequence[NewJob]) -> list[Submitted]:
-        ids: list[str] = []
-        args: list[str | bytes] = []
-        for new in batch:
-            job_id = job_id_for(queue=self.name, user_id=new.user_id, key=new.key)
-            about = rows.about(new, sha256=hashlib.sha256(new.payload).hexdigest())
-            inline = len(new.payload) <= INLINE_BYTES
-            upload = "" if inline else await self._upload(new.payload)
-            ids.append(job_id)
-            args += (job_id, new.priority.value, about, new.payload if inline else b"", upload)
-        states = await self._run("submit", *args)
-        if self._settings.wait_replicas:
-            await self._replicated()
-        return [
-            Submitted(job_id, JobState(rows.text(state) or JobState.QUEUED), duplicate=bool(state))
-            for job_id, state in zip(ids, states, strict=True)
-        ]
-
-    async def _upload(self, payload: bytes) -> str:
-        key = f"{self.prefix}upload:{secrets.token_hex(12)}"
-        for start in range(0, len(payload), PIECE_BYTES):
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.append(key, payload[start : start + PIECE_BYTES])
-                pipe.expire(key, UPLOAD_SECONDS)
-                await pipe.execute()
-        return key
-
-    async def _replicated(self) -> None:
-        """NotReplicatedError when fewer replicas than RAG_REDIS_WAIT_REPLICAS have what was written before."""
-        # WAIT speaks of the writes of its own connection, so it gets one: a write of its own makes the offset new.
-        async with self._redis.client() as same:
-            await same.set(f"{self.prefix}replicated", "1")
-            have = await same.wait(self._settings.wait_replicas, REPLICA_MS)
-        if have < self._settings.wait_replicas:
-            raise NotReplicatedError(
-                f"{have} of {self._settings.wait_replicas} replicas confirmed in {REPLICA_MS} ms"
-            )
-
-
-def _batches(jobs: Iterable[NewJob]) -> Iterator[list[NewJob]]:
-    """Jobs as they come, in batches of bounded number and size."""
-    batch: list[NewJob] = []
-    size = 0
-    for new in jobs:
-        if batch and (len(batch) >= SUBMIT_JOBS or size + len(new.payload) > SUBMIT_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(new)
-        size += len(new.payload)
-    if batch:
-        yield batch
