@@ -55,7 +55,7 @@ TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
     JobState.RUNNING: frozenset(
         {JobState.DONE, JobState.RETRYING, JobState.DEAD, JobState.CANCELLED, JobState.QUEUED}
     ),
-    JobState.RETRYING: frozenset({JobState.RUNNING, JobState.CANCELLED}),
+    JobState.RETRYING: frozenset({JobState.RUNNING}),  # cancelled by the worker that claims it next
     JobState.DONE: frozenset({JobState.CANCELLED}),  # rolled back within its window (spec D3)
     JobState.DEAD: frozenset({JobState.QUEUED}),
     JobState.CANCELLED: frozenset(),

@@ -293,6 +293,17 @@ async def places(queue: Queue, client: redis.asyncio.Redis, job_id: str) -> list
     return found
 
 
+async def kept_document(queue: Queue, client: redis.asyncio.Redis, job_id: str) -> bytes | None:
+    """The document of a job as Redis keeps it: with the record, or beside it when it is large; None when gone."""
+    inline, big = await client.hmget(f"{queue.prefix}job:{job_id}", "payload", "big")
+    return (await client.get(f"{queue.prefix}payload:{job_id}") if big else inline) or None
+
+
+async def live_workers(queue: Queue, client: redis.asyncio.Redis) -> set[str]:
+    """The workers that have a lease, run out or not."""
+    return {name.decode() for name in await client.zrange(f"{queue.prefix}leases", 0, -1)}
+
+
 async def ended(queue: Queue, ids: list[str], *, seconds: float = 20) -> dict[str, JobView]:
     """The jobs once all have ended."""
     views: dict[str, JobView] = {}

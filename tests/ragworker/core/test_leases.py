@@ -7,17 +7,9 @@ from dataclasses import replace
 
 import pytest
 import redis.asyncio
-from core_parts import (
-    new_job,
-    outcome,
-    places,
-    wait_until,
-)
+from core_parts import kept_document, live_workers, new_job, outcome, places, wait_until
 
-from ragworker.job import (
-    JobState,
-    OutcomeKind,
-)
+from ragworker.job import JobState, OutcomeKind
 from ragworker.queue import Queue, UnknownJobError
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +23,7 @@ async def test_expired_lease_moves_all_jobs_to_the_front(queue: Queue, client: r
     assert await queue.take_over(limit=10) == []
     await wait_until(lambda: queue.take_over(limit=2), what="the lease to run out")
     await queue.take_over(limit=2)
-    assert "w1" not in await queue.live_workers()
+    assert "w1" not in await live_workers(queue, client)
     again = await queue.claim("w2", limit=4)
     assert {job.job_id for job in again[:3]} == set(lost)
     assert again[3].job_id == waiting
@@ -54,7 +46,7 @@ async def test_own_former_delivery_is_refused(queue: Queue) -> None:
     assert await queue.settle("w1", [outcome(new, OutcomeKind.DONE)]) == [True]
 
 
-async def test_job_that_outlives_its_deliveries_is_dead(queue: Queue) -> None:
+async def test_job_that_outlives_its_deliveries_is_dead(queue: Queue, client: redis.asyncio.Redis) -> None:
     """After three lost workers (max_deliveries=3) the job is a dead letter with WORKER_CRASHED."""
     job_id = (await queue.submit(new_job())).job_id
     for worker in ("w1", "w2", "w3"):
@@ -65,7 +57,7 @@ async def test_job_that_outlives_its_deliveries_is_dead(queue: Queue) -> None:
     assert view is not None
     assert view.error is not None
     assert (view.state, view.error.code, view.deliveries) == ("dead", "WORKER_CRASHED", 3)
-    assert await queue.payload(job_id) is not None
+    assert await kept_document(queue, client, job_id) == b"one two three"
 
 
 async def test_renewed_lease_is_not_taken_over(queue: Queue) -> None:
@@ -78,14 +70,14 @@ async def test_renewed_lease_is_not_taken_over(queue: Queue) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_released_job_goes_to_the_front_unblamed(queue: Queue) -> None:
+async def test_released_job_goes_to_the_front_unblamed(queue: Queue, client: redis.asyncio.Redis) -> None:
     """A job handed back by a stopping worker is next in line with its attempt and delivery as they were."""
     for key in ("a", "b"):
         await queue.submit(new_job(key))
     (job,) = await queue.claim("w1", limit=1)
     await queue.settle("w1", [outcome(job, OutcomeKind.RELEASED)])
     await queue.leave("w1")
-    assert await queue.live_workers() == set()
+    assert await live_workers(queue, client) == set()
     (again,) = await queue.claim("w2", limit=1)
     assert (again.job_id, again.attempt, again.delivery) == (job.job_id, 1, 1)
 
@@ -103,28 +95,29 @@ async def test_cancelled_before_any_claim_ends_at_once(queue: Queue, client: red
     job_id = (await queue.submit(new_job())).job_id
     assert await queue.request_cancel(job_id, reason="changed my mind", by="user-1") is JobState.CANCELLED
     assert await places(queue, client, job_id) == []
-    assert await queue.payload(job_id) is None
+    assert await kept_document(queue, client, job_id) is None
     assert await queue.claim("w1", limit=1) == []
-    assert await queue.cancel_requested(job_id) == "changed my mind"
+    assert await client.hget(f"job:cancel:{job_id}", "reason") == b"changed my mind"
     assert 0 < await client.ttl(f"job:cancel:{job_id}") <= 86_400
     assert (await queue.request_cancel(job_id, reason="again", by="user-1")).terminal
     with pytest.raises(UnknownJobError):
         await queue.request_cancel("job-none", reason="", by="user-1")
 
 
-async def test_cancelled_while_running_is_seen_by_the_worker(queue: Queue) -> None:
+async def test_cancelled_while_running_is_seen_by_the_worker(
+    queue: Queue, client: redis.asyncio.Redis
+) -> None:
     """A running job stays with its worker, which finds the request, for this delivery only."""
     job_id = (await queue.submit(new_job())).job_id
     (job,) = await queue.claim("w1", limit=1)
     assert await queue.cancelled_among([job]) == {}
     assert await queue.request_cancel(job_id, reason="too slow", by="user-1") is JobState.RUNNING
     assert await queue.cancelled_among([job]) == {job.fence: "too slow"}
-    assert (await queue.fetch(job))[1] == "too slow"
     await queue.settle("w1", [outcome(job, OutcomeKind.CANCELLED)])
     view = await queue.get(job_id)
     assert view is not None
     assert view.state is JobState.CANCELLED
-    assert await queue.payload(job_id) is None
+    assert await kept_document(queue, client, job_id) is None
 
 
 async def test_cancelled_with_a_former_owner_goes_through_a_worker(
@@ -137,7 +130,7 @@ async def test_cancelled_with_a_former_owner_goes_through_a_worker(
     assert await queue.request_cancel(job_id, reason="no", by="user-1") is JobState.RETRYING
     assert await places(queue, client, job_id) == ["ready:high"]
     (again,) = await queue.claim("w1", limit=1)
-    assert (await queue.fetch(again))[1] == "no"
+    assert again.cancel == "no"
 
 
 async def test_cancelled_while_its_attempt_fails_does_not_wait_for_the_retry(
@@ -150,7 +143,7 @@ async def test_cancelled_while_its_attempt_fails_does_not_wait_for_the_retry(
     await queue.settle("w1", [outcome(job, OutcomeKind.RETRY, delay_ms=125_000, code="EMBEDDING_TIMEOUT")])
     assert await places(queue, client, job_id) == ["ready:high"]
     (again,) = await queue.claim("w1", limit=1)
-    assert (await queue.fetch(again))[1] == "now"
+    assert again.cancel == "now"
 
 
 async def test_a_request_of_an_earlier_delivery_hurries_no_later_one(
@@ -175,7 +168,8 @@ async def test_old_cancel_request_does_not_touch_a_requeued_job(queue: Queue) ->
     await queue.settle("w1", [outcome(job, OutcomeKind.DEAD, code="VALIDATION_ERROR")])
     await queue.requeue(job_id)
     (again,) = await queue.claim("w1", limit=1)
-    assert (await queue.fetch(again))[1] is None
+    assert again.cancel is None
+    assert await queue.cancelled_among([again]) == {}
 
 
 async def test_request_written_by_hand_counts_for_one_life_only(

@@ -146,14 +146,15 @@ def test_job_ids_name_the_work() -> None:
     assert job_id_for(queue="a", user_id="b", key="c") == job_id_for(queue="a", user_id="b", key="c")
 
 
-def test_terminal_states_are_left_only_by_requeue() -> None:
-    """Done and cancelled are final; dead may be queued again."""
+def test_terminal_states_are_left_only_by_requeue_and_rollback() -> None:
+    """Cancelled is final; dead may be queued again, and done undone within its window."""
     assert {state for state in JobState if state.terminal} == {
         JobState.DONE,
         JobState.DEAD,
         JobState.CANCELLED,
     }
-    assert TRANSITIONS[JobState.DONE] == TRANSITIONS[JobState.CANCELLED] == frozenset()
+    assert TRANSITIONS[JobState.DONE] == {JobState.CANCELLED}
+    assert TRANSITIONS[JobState.CANCELLED] == frozenset()
     assert TRANSITIONS[JobState.DEAD] == {JobState.QUEUED}
 
 
