@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -132,8 +132,8 @@ class KeySet:
     async def find(self, kid: str | None) -> jwt.PyJWK:
         """The key of this id. InvalidKeyError when the set has none, KeysAwayError when there is no set."""
         patience = MAX_AGE_SECONDS if kid in self._keys else REFETCH_SECONDS
-        if time.monotonic() - self._read_at > patience:
-            self._read_at = time.monotonic()
+        if monotonic() - self._read_at > patience:
+            self._read_at = monotonic()
             self._reading = asyncio.create_task(self._read(), name="key-set")
         if kid not in self._keys and self._reading:
             # Shared by all who wait: one that leaves must not end it for the others.

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from ragworker.job import ClaimedJob, Outcome, OutcomeKind
 from ragworker.connection import connect
+from ragworker.job import ClaimedJob, Outcome, OutcomeKind
 from ragworker.queue import Queue
 from ragworker.settings import QueueSettings
 
