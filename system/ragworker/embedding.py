@@ -1,8 +1,13 @@
 """Ask an OpenAI-compatible API for embeddings: the only module that talks to it.
 
-One call is one request: no retries here (a failed attempt is the job's business, with its own table), no waiting
-for limits (`limits.py`). Whatever comes back is checked before it is believed: count, order, dimensions, finite
-numbers. Source of the format: https://platform.openai.com/docs/api-reference/embeddings
+One call is one request that leaves in its turn (`limits.py`): no retries here, a failed attempt is the job's business,
+with its own table. A refusal that says "too fast" slows all processes down. Whatever comes back is checked before it
+is believed: count, order, dimensions, finite numbers. Source of the format:
+https://platform.openai.com/docs/api-reference/embeddings
+
+The ledger: each request is counted once by its status, in the attempt that sent it; the tokens of the batch and what
+they are expected to cost when it was answered by 200, because refusals and failures are not billed. Whether a request
+without an answer is billed only the provider knows; it is not counted.
 """
 
 from __future__ import annotations
@@ -15,10 +20,11 @@ import time
 from array import array
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import httpx
 
@@ -27,6 +33,7 @@ from ragworker.job import EMBEDDING_LATENCY_BUCKETS_MS
 from ragworker.logs import current_context
 from ragworker.settings import EmbeddingSettings
 from ragworker.stats import Stats
+from ragworker.tracing import span, traceparent
 
 #: An answer may be this large, plus so much per input: 4,096 numbers of 25 characters fit.
 ANSWER_BYTES: Final = 1 << 16
@@ -42,6 +49,21 @@ _ID_HEADERS: Final = {
     "correlation_id": "X-Correlation-ID",
 }
 
+#: The last event before bytes of a request are written; https://www.encode.io/httpcore/extensions/#trace
+_LEAVES: Final = "http11.send_request_headers.started"
+
+
+class Limiter(Protocol):
+    """Says when a request may leave; `limits.RedisLimiter` is the real one."""
+
+    async def acquire(self, tokens: int) -> float:
+        """Wait for the turn of a request; the moment of time.monotonic() until which it may leave."""
+        ...
+
+    async def slow_down(self, *, sent: float, retry_after_seconds: float | None) -> None:
+        """The API refused, as too fast, a request that left at `sent`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Vector:
@@ -51,13 +73,20 @@ class Vector:
     data: bytes
 
 
+class _TooLateError(Exception):
+    """The turn was over before the request left, which it then did not."""
+
+
 class EmbeddingClient:
     """A connection to the API. Parses large answers in `threads`, to keep the event loop free."""
 
-    def __init__(self, settings: EmbeddingSettings, *, stats: Stats, threads: Executor) -> None:
+    def __init__(
+        self, settings: EmbeddingSettings, *, stats: Stats, threads: Executor, limiter: Limiter
+    ) -> None:
         self._settings = settings
         self._stats = stats
         self._threads = threads
+        self._limiter = limiter
         self._url = f"{settings.url}/embeddings"
         headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
         self._http = httpx.AsyncClient(
@@ -71,78 +100,93 @@ class EmbeddingClient:
             follow_redirects=False,
         )
 
-    async def embed(self, texts: Sequence[str], *, tokens: int = 0) -> list[Vector]:
-        """One request; the vectors in the order of `texts`. JobFailedError with an EMBEDDING_* code."""
-        started = time.monotonic()
-        status = "unreachable"
-        try:
-            async with asyncio.timeout(self._settings.timeout_seconds):
-                answer, body = await self._post(texts)
-            status = str(answer.status_code)
-        except (TimeoutError, httpx.TimeoutException) as error:
-            status = "timeout"
-            raise JobFailedError(
-                ErrorCode.EMBEDDING_TIMEOUT,
-                f"the embedding API did not answer within {self._settings.timeout_seconds:g} s",
-            ) from error
-        except JobFailedError:
-            status = "200"
-            raise
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            failure = classify(error)
-            raise JobFailedError(ErrorCode.EMBEDDING_UNREACHABLE, failure.message) from error
-        except asyncio.CancelledError:
-            status = "abandoned"
-            raise
-        finally:
-            if status != "abandoned":
-                self._count(status, seconds=time.monotonic() - started, tokens=tokens)
-        if answer.status_code != httpx.codes.OK:
-            raise failure_of(answer.status_code, answer.headers)
+    async def embed(self, texts: Sequence[str], *, tokens: int) -> list[Vector]:
+        """One request of `tokens` tokens, in its turn; the vectors in the order of `texts`.
+
+        JobFailedError: EMBEDDING_*, RATE_LIMITED, or QUEUE_UNAVAILABLE when nobody can say whose turn it is.
+        """
+        body = None
+        while body is None:
+            leave_by = await self._limiter.acquire(tokens)
+            with (
+                suppress(_TooLateError),
+                span("embed", "client", {"rag.chunks": len(texts), "rag.tokens": tokens}),
+            ):
+                body = await self._request(texts, tokens=tokens, leave_by=leave_by)
         if len(body) <= PARSE_INLINE_BYTES:
             return parse_vectors(body, expected=len(texts))
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: parse_vectors(body, expected=len(texts)))
+        return await loop.run_in_executor(self._threads, parse_vectors, body, len(texts))
 
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
+    async def _request(self, texts: Sequence[str], *, tokens: int, leave_by: float) -> bytes:
+        started, status = time.monotonic(), ""
+        try:
+            async with asyncio.timeout(self._settings.timeout_seconds):
+                async with self._sent(texts, leave_by) as answer:
+                    status = str(answer.status_code)
+                    if answer.status_code == httpx.codes.OK:
+                        return await _body(answer, limit=ANSWER_BYTES + ANSWER_BYTES_PER_INPUT * len(texts))
+            failure = failure_of(answer.status_code, answer.headers)
+        except (TimeoutError, httpx.TimeoutException) as error:
+            status = "timeout"
+            message = f"the embedding API did not answer within {self._settings.timeout_seconds:g} s"
+            raise JobFailedError(ErrorCode.EMBEDDING_TIMEOUT, message) from error
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            status = "unreachable"
+            raise JobFailedError(ErrorCode.EMBEDDING_UNREACHABLE, classify(error).message) from error
+        finally:
+            if status:  # none: it never left, or was abandoned by a cancelled job
+                self._count(status, seconds=time.monotonic() - started, tokens=tokens)
+        if failure.code in (ErrorCode.RATE_LIMITED, ErrorCode.EMBEDDING_OVERLOADED):
+            await self._limiter.slow_down(sent=started, retry_after_seconds=failure.retry_after_seconds)
+        raise failure
+
+    def _sent(self, texts: Sequence[str], leave_by: float) -> AbstractAsyncContextManager[httpx.Response]:
+        async def before(event: str, _info: object) -> None:
+            if event == _LEAVES and time.monotonic() > leave_by:
+                raise _TooLateError
+
+        ids = current_context()
+        headers = {header: ids.get(name) for name, header in _ID_HEADERS.items()}
+        headers["traceparent"] = traceparent()
+        return self._http.stream(
+            "POST",
+            self._url,
+            json={"model": self._settings.model, "input": list(texts)},
+            headers={name: value for name, value in headers.items() if value},
+            extensions={"trace": before},
+        )
+
     def _count(self, status: str, *, seconds: float, tokens: int) -> None:
         self._stats.observe("embedding_api_latency_ms", seconds * 1000, borders=EMBEDDING_LATENCY_BUCKETS_MS)
-        self._stats.add({f"embedding_requests:{status}": 1})
+        counted: dict[str, float] = {f"embedding_requests:{status}": 1}
         if status == "200":
-            self._stats.add({"embedding_tokens": tokens})
+            cost = tokens * self._settings.price_per_million_tokens / 1e6
+            counted |= {"embedding_tokens": tokens, "embedding_cost_usd": cost}
         elif status == "429":
-            self._stats.add({"rate_limited": 1})
-
-    async def _post(self, texts: Sequence[str]) -> tuple[httpx.Response, bytes]:
-        ids = current_context()
-        headers = {header: ids[name] for name, header in _ID_HEADERS.items() if ids.get(name)}
-        question = {"model": self._settings.model, "input": list(texts)}
-        limit = ANSWER_BYTES + ANSWER_BYTES_PER_INPUT * len(texts)
-        async with self._http.stream("POST", self._url, json=question, headers=headers) as answer:
-            body = bytearray()
-            async for piece in answer.aiter_bytes():
-                body += piece
-                if len(body) > limit:
-                    raise _garbage(f"expected at most {limit} bytes")
-            return answer, bytes(body)
+            counted["rate_limited"] = 1
+        self._stats.add(counted)
 
 
 def failure_of(status: int, headers: Mapping[str, str]) -> JobFailedError:
     """The failure that an HTTP status other than 200 stands for."""
     wait = retry_after_seconds(headers)
-    if status == httpx.codes.TOO_MANY_REQUESTS:
-        code = ErrorCode.RATE_LIMITED
-    elif status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        code = ErrorCode.EMBEDDING_AUTH_FAILED
-    elif status == httpx.codes.SERVICE_UNAVAILABLE and wait is not None:
-        code = ErrorCode.EMBEDDING_OVERLOADED
-    elif status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.REQUEST_TIMEOUT:
-        code = ErrorCode.EMBEDDING_SERVER_ERROR
-    else:
-        code = ErrorCode.EMBEDDING_REJECTED
+    match status:
+        case 429:
+            code = ErrorCode.RATE_LIMITED
+        case 401 | 403:
+            code = ErrorCode.EMBEDDING_AUTH_FAILED
+        case 503 if wait is not None:
+            code = ErrorCode.EMBEDDING_OVERLOADED
+        case 408:
+            code = ErrorCode.EMBEDDING_SERVER_ERROR
+        case _:
+            refused = status < httpx.codes.INTERNAL_SERVER_ERROR
+            code = ErrorCode.EMBEDDING_REJECTED if refused else ErrorCode.EMBEDDING_SERVER_ERROR
     return JobFailedError(code, f"the embedding API answered {status}", retry_after_seconds=wait)
 
 
@@ -152,8 +196,6 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     A date is read against the answer's own Date header where there is one: clocks of two machines differ.
     """
     text = headers.get("retry-after", "").strip()
-    if not text:
-        return None
     try:
         seconds = float(text)
     except ValueError:
@@ -162,42 +204,48 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
-def parse_vectors(body: bytes, *, expected: int) -> list[Vector]:
+def parse_vectors(body: bytes, expected: int) -> list[Vector]:
     """The vectors of an answer, in the order of the inputs. EMBEDDING_BAD_RESPONSE when it is not one."""
     try:
         items = json.loads(body)["data"]
         by_index = {int(item.get("index", place)): item["embedding"] for place, item in enumerate(items)}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise _garbage("expected a JSON object with data[].embedding") from None
+        raise _garbage("a JSON object with data[].embedding") from None
     if len(items) != expected or set(by_index) != set(range(expected)):
-        raise _garbage(f"expected {expected} embeddings, got: {len(items)}")
+        raise _garbage(f"{expected} embeddings, got: {len(items)}")
     vectors = [_vector(by_index[index]) for index in range(expected)]
     if len({vector.dimensions for vector in vectors}) > 1:
-        raise _garbage("expected vectors of one length")
+        raise _garbage("vectors of one length")
     return vectors
 
 
 def _vector(numbers: Any) -> Vector:
-    if not isinstance(numbers, list) or not numbers:
-        raise _garbage("expected a list of numbers as embedding")
-    if not all(type(number) in (float, int) for number in numbers):
-        raise _garbage("expected numbers in an embedding")
+    if not isinstance(numbers, list) or not numbers or {*map(type, numbers)} - {float, int}:
+        raise _garbage("a list of numbers as embedding")
     try:
         packed = array("f", numbers)
     except OverflowError:
-        raise _garbage("expected numbers of float32 size") from None
+        raise _garbage("numbers of float32 size") from None
     # JSON parsers let NaN and Infinity through, and a large double becomes infinite as a float32.
     if not all(map(math.isfinite, packed)):
-        raise _garbage("expected finite numbers in an embedding")
+        raise _garbage("finite numbers in an embedding")
     if sys.byteorder == "big":
         packed.byteswap()
     return Vector(dimensions=len(packed), data=packed.tobytes())
 
 
+async def _body(answer: httpx.Response, *, limit: int) -> bytes:
+    body = bytearray()
+    async for piece in answer.aiter_bytes():
+        body += piece
+        if len(body) > limit:
+            raise _garbage(f"at most {limit} bytes")
+    return bytes(body)
+
+
 def _garbage(expected: str) -> JobFailedError:
-    return JobFailedError(
-        ErrorCode.EMBEDDING_BAD_RESPONSE, f"the embedding API answered something else: {expected}"
-    )
+    message = f"the embedding API answered something else: expected {expected}"
+    return JobFailedError(ErrorCode.EMBEDDING_BAD_RESPONSE, message)
 
 
 def _http_date(text: str) -> datetime | None:

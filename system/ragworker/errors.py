@@ -12,6 +12,7 @@ guess is four wasted attempts, while giving up at once would lose work to a pass
 from __future__ import annotations
 
 import errno
+import sqlite3
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -28,55 +29,45 @@ class Policy(StrEnum):
     NO_RETRY = "NO_RETRY"
 
 
-class ErrorCode(StrEnum):
-    """The 19 worker error codes."""
-
-    TEMPORARY_FAILURE = "TEMPORARY_FAILURE"
-    RATE_LIMITED = "RATE_LIMITED"
-    VALIDATION_ERROR = "VALIDATION_ERROR"
-    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
-    DOCUMENT_UNREADABLE = "DOCUMENT_UNREADABLE"
-    DOCUMENT_TOO_LARGE = "DOCUMENT_TOO_LARGE"
-    PAYLOAD_MISSING = "PAYLOAD_MISSING"
-    EMBEDDING_TIMEOUT = "EMBEDDING_TIMEOUT"
-    EMBEDDING_UNREACHABLE = "EMBEDDING_UNREACHABLE"
-    EMBEDDING_SERVER_ERROR = "EMBEDDING_SERVER_ERROR"
-    EMBEDDING_OVERLOADED = "EMBEDDING_OVERLOADED"
-    EMBEDDING_BAD_RESPONSE = "EMBEDDING_BAD_RESPONSE"
-    EMBEDDING_AUTH_FAILED = "EMBEDDING_AUTH_FAILED"
-    EMBEDDING_REJECTED = "EMBEDDING_REJECTED"
-    QUEUE_UNAVAILABLE = "QUEUE_UNAVAILABLE"
-    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
-    STORE_REJECTED = "STORE_REJECTED"
-    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
-    WORKER_CRASHED = "WORKER_CRASHED"
-
-
 _BACKOFF, _DELAYED, _NEVER = Policy.EXPONENTIAL_BACKOFF, Policy.DELAYED_RETRY, Policy.NO_RETRY
 
-POLICIES: Final = MappingProxyType(
-    {
-        ErrorCode.TEMPORARY_FAILURE: _BACKOFF,  # given; also every exception that nobody foresaw
-        ErrorCode.RATE_LIMITED: _DELAYED,  # given; 429
-        ErrorCode.VALIDATION_ERROR: _NEVER,  # given; no words, bad encoding declared
-        ErrorCode.UNSUPPORTED_MEDIA_TYPE: _NEVER,
-        ErrorCode.DOCUMENT_UNREADABLE: _NEVER,  # broken or encrypted file: the same bytes fail again
-        ErrorCode.DOCUMENT_TOO_LARGE: _NEVER,  # beyond a bound on pages, characters or time
-        ErrorCode.PAYLOAD_MISSING: _NEVER,  # the bytes are gone or are not those that were submitted
-        ErrorCode.EMBEDDING_TIMEOUT: _BACKOFF,
-        ErrorCode.EMBEDDING_UNREACHABLE: _BACKOFF,
-        ErrorCode.EMBEDDING_SERVER_ERROR: _BACKOFF,  # 5xx
-        ErrorCode.EMBEDDING_OVERLOADED: _DELAYED,  # 503 that says when to come back
-        ErrorCode.EMBEDDING_BAD_RESPONSE: _BACKOFF,  # 200 with garbage
-        ErrorCode.EMBEDDING_AUTH_FAILED: _NEVER,  # a person has to change the key, then requeue
-        ErrorCode.EMBEDDING_REJECTED: _NEVER,  # another 4xx: the request itself is wrong
-        ErrorCode.QUEUE_UNAVAILABLE: _BACKOFF,
-        ErrorCode.STORE_UNAVAILABLE: _BACKOFF,
-        ErrorCode.STORE_REJECTED: _NEVER,  # the database refuses this very row
-        ErrorCode.RESOURCE_EXHAUSTED: _BACKOFF,  # memory, disk, file handles
-        ErrorCode.WORKER_CRASHED: _NEVER,  # it outlived RAG_MAX_DELIVERIES workers: it kills them
-    }
-)
+
+class ErrorCode(StrEnum):
+    """The 19 worker error codes, each with its policy."""
+
+    policy: Policy
+
+    def __new__(cls, value: str, policy: Policy) -> ErrorCode:
+        """A text with a policy."""
+        code = str.__new__(cls, value)
+        code._value_, code.policy = value, policy
+        return code
+
+    TEMPORARY_FAILURE = "TEMPORARY_FAILURE", _BACKOFF  # given; also every exception that nobody foresaw
+    RATE_LIMITED = "RATE_LIMITED", _DELAYED  # given; 429, or too long a line before our own limit
+    VALIDATION_ERROR = "VALIDATION_ERROR", _NEVER  # given; no words, bad encoding declared
+    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE", _NEVER
+    DOCUMENT_UNREADABLE = "DOCUMENT_UNREADABLE", _NEVER  # broken or encrypted: the same bytes fail again
+    DOCUMENT_TOO_LARGE = "DOCUMENT_TOO_LARGE", _NEVER  # beyond a bound on pages, characters or time
+    PAYLOAD_MISSING = "PAYLOAD_MISSING", _NEVER  # the bytes are gone, or are not those that were submitted
+    EMBEDDING_TIMEOUT = "EMBEDDING_TIMEOUT", _BACKOFF
+    EMBEDDING_UNREACHABLE = "EMBEDDING_UNREACHABLE", _BACKOFF
+    EMBEDDING_SERVER_ERROR = "EMBEDDING_SERVER_ERROR", _BACKOFF  # 5xx
+    EMBEDDING_OVERLOADED = "EMBEDDING_OVERLOADED", _DELAYED  # 503 that says when to come back
+    EMBEDDING_BAD_RESPONSE = "EMBEDDING_BAD_RESPONSE", _BACKOFF  # 200 with garbage
+    EMBEDDING_AUTH_FAILED = "EMBEDDING_AUTH_FAILED", _NEVER  # a person has to change the key, then requeue
+    EMBEDDING_REJECTED = "EMBEDDING_REJECTED", _NEVER  # another 4xx: the request itself is wrong
+    QUEUE_UNAVAILABLE = "QUEUE_UNAVAILABLE", _BACKOFF  # Redis is away, loading, full, busy or read-only
+    STORE_UNAVAILABLE = (
+        "STORE_UNAVAILABLE",
+        _BACKOFF,
+    )  # the database is away, locked, lost a race, has no schema
+    STORE_REJECTED = "STORE_REJECTED", _NEVER  # the database refuses this very row
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED", _BACKOFF  # memory, disk, file handles, threads
+    WORKER_CRASHED = "WORKER_CRASHED", _NEVER  # it outlived RAG_MAX_DELIVERIES workers: it kills them
+
+
+POLICIES: Final = MappingProxyType({code: code.policy for code in ErrorCode})
 
 
 class JobFailedError(Exception):
@@ -116,26 +107,35 @@ _MEANINGS: Final = {
     ErrorCode.QUEUE_UNAVAILABLE: "Redis did not answer",
     ErrorCode.STORE_UNAVAILABLE: "the database did not answer",
     ErrorCode.STORE_REJECTED: "the database refused the rows",
-    ErrorCode.RESOURCE_EXHAUSTED: "memory, disk or file handles ran out",
+    ErrorCode.RESOURCE_EXHAUSTED: "memory, disk, threads or file handles ran out",
     ErrorCode.TEMPORARY_FAILURE: "unexpected failure",
 }
 
-#: Out of space, quota, handles, memory.
-_EXHAUSTED: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+#: Out of space, quota, handles, memory; a file beyond a limit of the process.
+_EXHAUSTED: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG}
+)
+
+#: What the database says when its own machine has run out: https://www.sqlite.org/rescode.html#full and nomem,
+#: https://www.postgresql.org/docs/current/errcodes-appendix.html disk_full and out_of_memory.
+_STORE_EXHAUSTED: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM, "53100", "53200"})
 
 #: Exceptions by the package and class that raise them, so that this module imports no client. The first
 #: class of the exception's ancestry that is listed decides.
 _BY_CLASS: Final = MappingProxyType(
     {
         ("redis", "RedisError"): ErrorCode.QUEUE_UNAVAILABLE,
-        ("sqlalchemy", "OperationalError"): ErrorCode.STORE_UNAVAILABLE,
-        ("sqlalchemy", "InterfaceError"): ErrorCode.STORE_UNAVAILABLE,
-        ("sqlalchemy", "TimeoutError"): ErrorCode.STORE_UNAVAILABLE,
-        ("sqlalchemy", "InternalError"): ErrorCode.STORE_UNAVAILABLE,
-        ("sqlalchemy", "IntegrityError"): ErrorCode.STORE_REJECTED,
-        ("sqlalchemy", "DataError"): ErrorCode.STORE_REJECTED,
-        ("sqlalchemy", "ProgrammingError"): ErrorCode.STORE_REJECTED,
-        ("sqlalchemy", "DBAPIError"): ErrorCode.STORE_UNAVAILABLE,
+        **{
+            (package, name): code
+            for package in ("sqlalchemy", "sqlite3", "psycopg")
+            for name, code in (
+                ("IntegrityError", ErrorCode.STORE_REJECTED),
+                ("DataError", ErrorCode.STORE_REJECTED),
+                ("DBAPIError", ErrorCode.STORE_UNAVAILABLE),
+                ("TimeoutError", ErrorCode.STORE_UNAVAILABLE),
+                ("Error", ErrorCode.STORE_UNAVAILABLE),
+            )
+        },
         ("httpx", "TimeoutException"): ErrorCode.EMBEDDING_TIMEOUT,
         ("httpx", "TransportError"): ErrorCode.EMBEDDING_UNREACHABLE,
     }
@@ -143,10 +143,18 @@ _BY_CLASS: Final = MappingProxyType(
 
 
 def _code_of(error: BaseException) -> ErrorCode:
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _EXHAUSTED):
+    cause = getattr(error, "orig", None) or error
+    told = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorcode", None)
+    if isinstance(cause, MemoryError) or told in _STORE_EXHAUSTED or _is_exhausted(cause):
         return ErrorCode.RESOURCE_EXHAUSTED
     for ancestor in type(error).__mro__:
         code = _BY_CLASS.get((ancestor.__module__.partition(".")[0], ancestor.__name__))
         if code is not None:
             return code
     return ErrorCode.TEMPORARY_FAILURE
+
+
+def _is_exhausted(error: BaseException) -> bool:
+    if isinstance(error, RuntimeError):  # as _thread.start_new_thread words it
+        return error.args == ("can't start new thread",)
+    return isinstance(error, OSError) and error.errno in _EXHAUSTED

@@ -1,54 +1,122 @@
--- limit P | member window_ms requests tokens token_limit longest_ms  ->  ms to wait, or -(ms) when not reserved
+-- limit P leave | window_ms requests longest_ms member late_ms token_limit  ->  {ms to wait (0 or less: leave), lost}
+-- limit P slow  | window_ms requests longest_ms sent_ms retry_after_ms      ->  {requests still admitted or 0, ms}
 --
--- P limit:requests  zset  reservation -> ms at which it may leave
--- P limit:tokens    zset  "<reservation>:<tokens>" -> the same; only while a token limit is set
+-- P limit:requests  zset  "<reservation>:<tokens>" -> ms at which it may leave
+-- P limit:state     hash  run: the Redis process that wrote it; closed: ms before which nothing leaves;
+--                         share: what is admitted of `requests`, as of `closed`; since: ms of the last decrease
 --
--- window_ms   the promised window plus slack (limits.py)       requests   how many may leave in it
--- tokens      what this request weighs                         token_limit  0 = off
--- longest_ms  do not reserve further ahead than this; answer -(ms until it is worth asking again)
+-- window_ms   the promised window plus slack (limits.py)   requests     how many may leave in it
+-- longest_ms  a longer wait is told, not reserved          token_limit  tokens that may leave in it; 0 = off
+-- member      the reservation and what it weighs           late_ms      how late a slot may still be used
+-- sent_ms     so long ago the refused request left         retry_after_ms  what the API asked for; -1: nothing
 --
--- A sliding log that also holds the future: each request gets the earliest moment that keeps the promise, and comes
--- back for nothing. So waiting callers neither poll nor stampede when the window moves, and leave in the order in
--- which they asked.
--- Invariant: entries only ever follow the newest one, and the k-th newest is at least a window older than an entry
--- k places later, with k = requests; so no window of that length holds more. Likewise the token sum.
--- Crash of the caller: its slot is wasted, the promise holds. Answer lost, asked again: the same member moves.
-local member, window, requests = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local tokens, token_limit, longest = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local log, weights = P .. 'limit:requests', P .. 'limit:tokens'
+-- leave: a sliding log that also holds the future. Each request gets the earliest moment that keeps the promise and
+-- comes back at that moment, so callers neither poll nor stampede, and leave in the order in which they asked. A slot
+-- is good only when it is still there then; one that Redis lost, the API closed, or that is late is exchanged.
+-- Invariants: entries only ever follow the newest one. The k-th newest is at least a window older than the entry that
+-- follows, with k = requests or fewer, so no window holds more; likewise the token sum, and what BURST_MS are worth in
+-- any LOSS_MS. Caller crashed: its slot is wasted. Answer lost, asked again: the same slot.
+-- Redis crashed or failed over (`run` is another process): up to LOSS_MS of the log may be missing. All that can have
+-- left in that time is put into the log; when the newest entry is yet to leave, nothing lost has left. Without an AOF
+-- everything may be missing: closed until a window after the start. `lost`: how many were assumed, if it was in use.
+-- Redis' clock stepped back: the whole log is in the future; closed for a window. A step forward is not noticed.
+--
+-- slow: the API refused. Halve the share, unless the request left before the last decrease: then that was the answer
+-- to it. Close for as long as the API asked, or for a pause that doubles with each decrease; one goes ahead after it.
+local LOSS_MS, BURST_MS = 2500, 15000
+local DECREASE, LEAST, REGAINED_PER_WINDOW = 1 / 2, 1 / 32, 1 / 8
+local FIRST_PAUSE_MS, AHEAD_MS = 1000, 250
 
-redis.call('ZREMRANGEBYSCORE', log, '-inf', digits(NOW - window))
-redis.call('ZREMRANGEBYSCORE', weights, '-inf', digits(NOW - window))
+local window, requests, longest = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local log, state = P .. 'limit:requests', P .. 'limit:state'
 
-local at = NOW
-local newest = redis.call('ZREVRANGE', log, 0, 0, 'WITHSCORES')
-if newest[2] then
-  at = math.max(at, tonumber(newest[2]))
+local known = redis.call('HMGET', state, 'run', 'closed', 'share', 'since')
+local closed, since = tonumber(known[2] or 0), tonumber(known[4] or 0)
+local share = math.min(1, tonumber(known[3] or 1) + REGAINED_PER_WINDOW * math.max(0, NOW - closed) / window)
+
+local function keep(...)
+  redis.call('HSET', state, ...)
+  redis.call('PEXPIRE', state, digits(longest + window * (1 + 1 / REGAINED_PER_WINDOW)))
 end
-local edge = redis.call('ZREVRANGE', log, requests - 1, requests - 1, 'WITHSCORES')
-if edge[2] then
-  at = math.max(at, tonumber(edge[2]) + window + 1)
-end
-if token_limit > 0 then
-  local entries = redis.call('ZREVRANGE', weights, 0, -1, 'WITHSCORES')
-  local sum = tokens
-  for i = 1, #entries, 2 do
-    sum = sum + tonumber(string.match(entries[i], ':(%d+)$'))
-    if sum > token_limit then
-      at = math.max(at, tonumber(entries[i + 1]) + window + 1)
-      break
-    end
+
+if ARGV[1] == 'slow' then
+  local sent, pause = NOW - tonumber(ARGV[5]), tonumber(ARGV[6])
+  local decreases = sent > since
+  if decreases then
+    share, since = math.max(LEAST, share * DECREASE), NOW
   end
+  if pause < 0 then
+    pause = FIRST_PAUSE_MS * DECREASE / share
+  end
+  keep('closed', digits(math.max(closed, NOW + pause)), 'share', tostring(share), 'since', digits(since))
+  return {decreases and math.ceil(requests * share) or 0, math.ceil(pause)}
 end
 
-local wait = at - NOW
-if wait > longest then
-  return -math.max(1, wait - longest)
+local member, late, token_limit = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local burst = math.ceil(requests * BURST_MS / window)
+
+-- The moment of the entry that is `rank` places from the newest, which is 1.
+local function moment(rank)
+  return tonumber(redis.call('ZREVRANGE', log, rank - 1, rank - 1, 'WITHSCORES')[2])
 end
-redis.call('ZADD', log, digits(at), member)
-redis.call('PEXPIRE', log, digits(2 * window + longest))
+
+local lost = 0
+local info = redis.pcall('INFO', 'server')
+local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
+if run and run ~= known[1] then
+  local age = 1000 * tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
+  if age <= window and string.find(redis.call('INFO', 'persistence'), 'aof_enabled:0', 1, true) then
+    lost, closed = requests, math.max(closed, NOW - age + window)
+  elseif (known[1] or age <= window) and (moment(1) or 0) <= NOW then
+    local entries = {}
+    for i = 1, 2 * math.min(burst, requests), 2 do
+      entries[i], entries[i + 1] = NOW_TEXT, run .. i .. ':0'
+    end
+    in_slices('ZADD', log, entries)
+    lost = known[1] and #entries / 2 or 0
+  end
+  keep('run', run, 'closed', digits(closed))
+end
+
+local at = tonumber(redis.call('ZSCORE', log, member) or nil)
+if at and at >= math.max(closed, NOW - late) then
+  return {at - NOW, lost}
+end
+redis.call('ZREM', log, member)
+redis.call('ZREMRANGEBYSCORE', log, '-inf', digits(NOW - window))
+local newest = moment(1) or 0
+if math.max(newest, closed - window) > NOW + longest then
+  redis.call('DEL', log)
+  newest, closed = 0, NOW + window
+  keep('closed', digits(closed))
+end
+
+at = math.max(NOW, newest)
+local function follow(rank, gap)
+  at = math.max(at, (moment(math.max(1, rank)) or -gap) + gap + 1)
+end
+follow(math.floor(requests * share), window)
+follow(math.ceil(burst * share), LOSS_MS)
+if at < closed + AHEAD_MS then
+  at = newest >= closed and closed + AHEAD_MS or math.max(at, closed)
+end
 if token_limit > 0 then
-  redis.call('ZADD', weights, digits(at), member .. ':' .. tokens)
-  redis.call('PEXPIRE', weights, digits(2 * window + longest))
+  local sum, rank = tonumber(string.match(member, ':(%d+)$')), 0
+  repeat
+    local page = redis.call('ZREVRANGE', log, rank, rank + 99, 'WITHSCORES')
+    for i = 1, #page, 2 do
+      sum = sum + tonumber(string.match(page[i], ':(%d+)$'))
+      if sum > token_limit * share then
+        at = math.max(at, tonumber(page[i + 1]) + window + 1)
+        break
+      end
+    end
+    rank = rank + 100
+  until #page == 0 or sum > token_limit * share
 end
-return wait
+
+if at - NOW <= longest then
+  redis.call('ZADD', log, digits(at), member)
+  redis.call('PEXPIRE', log, digits(at - NOW + 2 * window))
+end
+return {at - NOW, lost}

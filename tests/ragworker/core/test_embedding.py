@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,23 @@ from ragworker.settings import EmbeddingSettings
 from ragworker.stats import Stats
 
 pytestmark = pytest.mark.anyio
+
+
+class Unlimited:
+    """A limiter that lets everything leave at once and keeps what it was told; `turns` may hold other moments."""
+
+    def __init__(self) -> None:
+        self.turns: list[float] = []
+        self.acquired: list[int] = []
+        self.refusals: list[float | None] = []
+
+    async def acquire(self, tokens: int) -> float:
+        self.acquired.append(tokens)
+        return self.turns.pop(0) if self.turns else math.inf
+
+    async def slow_down(self, *, sent: float, retry_after_seconds: float | None) -> None:
+        assert sent <= time.monotonic()
+        self.refusals.append(retry_after_seconds)
 
 
 @pytest.fixture
@@ -31,7 +49,7 @@ async def embedder(server: EmbeddingServer) -> AsyncIterator[EmbeddingClient]:
     """A client of it, with a short deadline."""
     with ThreadPoolExecutor(1) as threads:
         settings = EmbeddingSettings(url=server.url, api_key="k", timeout_seconds=0.5)
-        made = EmbeddingClient(settings, stats=Stats(), threads=threads)
+        made = EmbeddingClient(settings, stats=Stats(), threads=threads, limiter=Unlimited())
         yield made
         await made.close()
 
@@ -45,7 +63,7 @@ async def test_vectors_come_in_the_order_of_the_inputs(
         {},
         {"data": [{"index": i, "embedding": [float(i), 0.5]} for i in reversed(range(len(inputs)))]},
     )
-    vectors = await embedder.embed(["a", "b", "c"])
+    vectors = await embedder.embed(["a", "b", "c"], tokens=3)
     assert [struct.unpack("<2f", vector.data) for vector in vectors] == [(0, 0.5), (1, 0.5), (2, 0.5)]
     assert {vector.dimensions for vector in vectors} == {2}
 
@@ -70,7 +88,7 @@ async def test_refusals_have_their_code(
     headers = {"Location": "http://127.0.0.1:1/", **({"Retry-After": wait} if wait else {})}
     server.answer = lambda _: (status, headers, {"error": "quoted input"})
     with pytest.raises(JobFailedError) as caught:
-        await embedder.embed(["a"])
+        await embedder.embed(["a"], tokens=1)
     assert caught.value.code is code
     assert caught.value.retry_after_seconds == (float(wait) if wait else None)
     assert "quoted" not in caught.value.message
@@ -82,14 +100,14 @@ async def test_slow_answer_is_a_timeout_and_no_server_is_unreachable(
     """Both are told apart, and counted."""
     server.delay_seconds = 1.0
     with pytest.raises(JobFailedError) as caught:
-        await embedder.embed(["a"])
+        await embedder.embed(["a"], tokens=1)
     assert caught.value.code is ErrorCode.EMBEDDING_TIMEOUT
     stats = Stats()
     with ThreadPoolExecutor(1) as threads:
         settings = EmbeddingSettings(url="http://127.0.0.1:1/v1")
-        nowhere = EmbeddingClient(settings, stats=stats, threads=threads)
+        nowhere = EmbeddingClient(settings, stats=stats, threads=threads, limiter=Unlimited())
         with pytest.raises(JobFailedError) as caught:
-            await nowhere.embed(["a"])
+            await nowhere.embed(["a"], tokens=1)
         await nowhere.close()
     assert caught.value.code is ErrorCode.EMBEDDING_UNREACHABLE
     assert stats.take()["embedding_requests:unreachable"] == 1
