@@ -228,6 +228,10 @@ class Queue:
         answer = await self._run("settle", worker_id, *self._records, _BORDERS, *flat)
         return [bool(taken) for taken in answer]
 
+    async def rest(self, worker_id: str) -> None:
+        """Be handed no more jobs: what a worker that stops says first."""
+        await self._redis.zrem(f"{self.prefix}idle", worker_id)
+
     async def leave(self, worker_id: str) -> None:
         """Say goodbye: the lease ends now, jobs still held are taken over at once."""
         await self._run("leave", worker_id)

@@ -98,6 +98,7 @@ class Worker:
         self._ended: list[tuple[Delivery, Outcome]] = []
         self._strangers: dict[int, str] = {}
         self._claiming = False
+        self._resting = False
         self._ready = False
         self._stopping = asyncio.Event()
         self._slot_freed = asyncio.Event()
@@ -141,10 +142,19 @@ class Worker:
         # A claim that is under way is heard to its end: a job whose claim nobody noticed would wait for its lease.
         await asyncio.wait({claiming}, timeout=GOODBYE_SECONDS)
         await end_tasks({claiming}, seconds=GOODBYE_SECONDS)
+        await self._rest()
         await self._finish_or_release()
         await end_tasks(keepers, seconds=GOODBYE_SECONDS)
         await self._say_goodbye()
         logger.info("worker.stopped", extra={"fields": {"worker": self.id}})
+
+    async def _rest(self) -> None:
+        """Be handed no more jobs, not even those that are given back, and give back what was handed unheard."""
+        self._resting = True
+        with suppress(TimeoutError, *AWAY):
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await self.queue.rest(self.id)
+                await self._heartbeat()
 
     async def _finish_or_release(self) -> None:
         tasks = {delivery.task for delivery in self._active.values() if delivery.task}
@@ -229,7 +239,8 @@ class Worker:
         """Drop what we run but no longer hold; give back what we hold but do not run.
 
         Each must show twice in a row: a claim or a settle that is under way while the heartbeat is answered looks
-        the same for a moment. A mistake would cost work, never correctness: fences see to that.
+        the same for a moment; a worker that claims no more knows at once. A mistake would cost work, never
+        correctness: fences see to that.
         """
         for fence, delivery in list(self._active.items()):
             delivery.missed = 0 if fence in held else delivery.missed + 1
@@ -243,7 +254,7 @@ class Worker:
             forgotten = [
                 Outcome(job_id, fence, OutcomeKind.RELEASED)
                 for fence, job_id in strangers.items()
-                if fence in self._strangers
+                if fence in self._strangers or self._resting
             ]
             await self.queue.settle(self.id, forgotten)
         self._strangers = strangers

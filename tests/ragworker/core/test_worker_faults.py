@@ -15,6 +15,7 @@ from core_parts import (
     Lane,
     RedisServer,
     ended,
+    live_workers,
     make_lane,
     new_job,
     owners,
@@ -23,14 +24,27 @@ from core_parts import (
 )
 
 from ragworker import worker as worker_module
-from ragworker.job import JobState
-from ragworker.limits import RedisLimiter
 from ragworker.connection import connect
+from ragworker.delivery import Delivery, Handler
+from ragworker.handler import RagHandler
+from ragworker.job import Figures, JobState
 from ragworker.queue import Queue
-from ragworker.store import Store
 from ragworker.worker import Worker
 
 pytestmark = pytest.mark.anyio
+
+
+class Held(Handler):
+    """Jobs that run until the test lets them go on."""
+
+    def __init__(self) -> None:
+        self.began, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def run(self, delivery: Delivery) -> Figures:
+        """Wait for the test."""
+        self.began.set()
+        await self.go_on.wait()
+        return Figures()
 
 
 async def test_killed_workers_lose_and_repeat_nothing(lane: Lane, lane_queue: Queue) -> None:
@@ -119,17 +133,23 @@ async def test_claim_whose_answer_was_lost_is_given_back(
     """A job that Redis says this worker holds, but that it never heard of, is back in line within two heartbeats."""
 
     async def ready() -> bool:
-        return start[0].id in await lane_queue.live_workers()
+        return (await lane_queue.gauges()).workers == 1
 
     await wait_until(ready, what="the first heartbeat")
-    start[
-        0
-    ]._claiming = True  # as if the claim were under way, so that the worker does not take the job itself
+    await lane_queue.pause()
     (job_id,) = await submit(lane_queue, 1)
-    await lane_queue.claim(start[0].id, limit=1)
-    start[0]._claiming = False
+    # As if the worker's own claim had lost its answer: made in its name in the moment in which the pause ends.
+    claims = []
+
+    async def claimed() -> bool:
+        await lane_queue.resume()
+        claims.extend(await lane_queue.claim(start[0].id, limit=1))
+        return bool(claims)
+
+    await wait_until(claimed, what="the claim")
     view = (await ended(lane_queue, [job_id]))[job_id]
-    assert view.state is JobState.DONE
+    assert (view.state, view.deliveries, view.attempt) == (JobState.DONE, 1, 1)
+    assert "released" in [entry.event for entry in view.history]
     assert len(lane.rows("select * from commit_log")) == 1
 
 
@@ -139,9 +159,9 @@ async def test_stopped_worker_hands_back_what_it_cannot_finish(
     """After the grace period running jobs are back at the front, unblamed, and the worker is gone from Redis."""
     monkeypatch.setattr(worker_module, "STOP_SECONDS", 0.1)
     lane.embedding.delay_seconds = 5.0
-    client, store = connect(lane.settings.redis_url), Store(lane.settings.database_url)
-    limiter = RedisLimiter(client, queue=lane_queue.name, settings=lane.settings.embedding)
-    made = Worker(lane.settings, queue=lane_queue, store=store, limiter=limiter)
+    client = connect(lane.settings.redis_url)
+    handler = RagHandler(lane.settings, client, worker="w-stopped")
+    made = Worker(lane_queue, handler, settings=lane.settings, worker_id="w-stopped")
     running = asyncio.create_task(made.run())
     (job_id,) = await submit(lane_queue, 1)
 
@@ -155,9 +175,33 @@ async def test_stopped_worker_hands_back_what_it_cannot_finish(
     assert view is not None
     assert (view.state, view.attempt, view.deliveries) == (JobState.QUEUED, 1, 1)
     assert view.history[-1].event == "released"
-    assert await lane_queue.live_workers() == set()
+    assert await live_workers(lane_queue, client) == set()
     await client.aclose()
-    store.close()
+
+
+async def test_stopping_worker_is_handed_nothing(lane: Lane, lane_queue: Queue) -> None:
+    """A worker with free slots that finishes its last job takes no new one, which waits for somebody else."""
+    handler = Held()
+    made = Worker(lane_queue, handler, settings=lane.settings, worker_id="w-stopping")
+    running = asyncio.create_task(made.run())
+    (first,) = await submit(lane_queue, 1)
+    await asyncio.wait_for(handler.began.wait(), 5)
+
+    async def waits_for_more() -> bool:
+        return await lane_queue._redis.zscore(f"{lane_queue.prefix}idle", "w-stopping") is not None
+
+    await wait_until(waits_for_more, what="the worker to wait for more")
+    made.stop()
+
+    async def rests() -> bool:
+        return not await waits_for_more()
+
+    await wait_until(rests, what="the worker to rest")
+    (second,) = await submit(lane_queue, 1, name="second")
+    handler.go_on.set()
+    await asyncio.wait_for(running, 10)
+    views = [await lane_queue.get(job_id) for job_id in (first, second)]
+    assert [(view.state, view.deliveries) for view in views if view] == [("done", 1), ("queued", 0)]
 
 
 async def test_sigterm_finishes_running_jobs(lane: Lane, lane_queue: Queue) -> None:
