@@ -14,6 +14,7 @@ from ragworker.delivery import AWAY
 from ragworker.handler import RagHandler
 from ragworker.queue import Queue
 from ragworker.settings import Settings
+from ragworker.tracing import exporting
 from ragworker.worker import Worker, new_worker_id
 
 
@@ -38,7 +39,8 @@ async def run_worker(settings: Settings) -> None:
 
 def main(settings: Settings) -> int:
     """The process. Always ends, even when a thread is stuck in somebody's broken PDF."""
-    asyncio.run(run_worker(settings))
+    with exporting(settings, service="ragworker-worker"):
+        asyncio.run(run_worker(settings))
     if any(thread.name.startswith("ragworker") for thread in threading.enumerate()):
         # Python would join these threads; whatever they hold is swept by the next worker.
         logging.shutdown()

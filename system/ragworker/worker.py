@@ -52,6 +52,7 @@ from ragworker.job import ClaimedJob, Outcome, OutcomeKind
 from ragworker.logs import bind_context, get_logger
 from ragworker.queue import Queue
 from ragworker.settings import Settings
+from ragworker.tracing import job_span
 
 logger = get_logger(__name__)
 
@@ -275,8 +276,11 @@ class Worker:
 
     async def _deliver(self, delivery: Delivery) -> None:
         try:
-            with job_ids(delivery.job):
+            with job_ids(delivery.job), job_span(delivery.job) as running:
                 outcome = await outcome_of(delivery, self._handler, self._settings)
+                running.set({"rag.outcome": outcome.kind.value if outcome else "lost"})
+                if outcome is not None and outcome.error is not None:
+                    running.fail(outcome.error.code)
             if outcome is not None:
                 self._ended.append((delivery, outcome))
                 self._has_ended.set()

@@ -31,6 +31,7 @@ from ragworker.api.uploads import bounded_body
 from ragworker.api.user_limit import UserLimit
 from ragworker.logs import bind_context, get_logger
 from ragworker.telemetry import ProcessFigures
+from ragworker.tracing import Span, ids_of, span
 
 logger = get_logger(__name__)
 
@@ -38,7 +39,7 @@ logger = get_logger(__name__)
 #: other services and keeps their shape, within what is safe in a header and a log line.
 _IDS: Final = {
     "request_id": ("X-Request-ID", re.compile(r"req-[a-z0-9]{16}"), "req-"),
-    "trace_id": ("X-Trace-ID", re.compile(r"trace-[0-9a-f]{32}"), "trace-"),
+    "trace_id": ("X-Trace-ID", re.compile(r"trace-(?!0{32})[0-9a-f]{32}"), "trace-"),
     "correlation_id": ("X-Correlation-ID", re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"), "corr-"),
 }
 ID_HEADERS: Final = tuple(header for header, _, _ in _IDS.values())
@@ -71,18 +72,23 @@ class Caller:
     user_id: str = ""
 
     @classmethod
-    def from_headers(cls, headers: Headers) -> Caller:
-        """Valid ids are kept; a missing, malformed or repeated one is replaced by one made here."""
+    def from_headers(cls, headers: Headers) -> tuple[Caller, str]:
+        """Valid ids are kept; a missing, malformed or repeated one is replaced by one made here.
+
+        In place of X-Trace-ID a W3C `traceparent` will do; its parent id comes second, if it is of the same trace.
+        """
         ids = {}
+        parents = headers.getlist("traceparent")
+        trace_id, parent = ids_of(parents[0]) if len(parents) == 1 else ("", "")
         for name, (header, shape, prefix) in _IDS.items():
             given = headers.getlist(header)
             made = (
-                secrets.token_hex(16)
+                trace_id or prefix + secrets.token_hex(16)
                 if name == "trace_id"
-                else "".join(map(secrets.choice, [_ID_ALPHABET] * 16))
+                else prefix + "".join(map(secrets.choice, [_ID_ALPHABET] * 16))
             )
-            ids[name] = given[0] if len(given) == 1 and shape.fullmatch(given[0]) else prefix + made
-        return cls(**ids)
+            ids[name] = given[0] if len(given) == 1 and shape.fullmatch(given[0]) else made
+        return cls(**ids), parent if ids["trace_id"] == trace_id else ""
 
 
 def durable_selected() -> bool:
@@ -106,11 +112,11 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        caller = Caller.from_headers(Headers(scope=scope))
+        caller, parent = Caller.from_headers(Headers(scope=scope))
         answer = _Answer(send, caller)
         flag = _durable.set(self.read_flag())
         try:
-            with bind_context(**asdict(caller)):
+            with bind_context(**asdict(caller)), _span(scope, caller, parent) as answer.span:
                 await self._answered(scope, receive, answer, caller)
         finally:
             _durable.reset(flag)
@@ -157,11 +163,22 @@ class RequestContext:
         self.figures.count("rag_http_requests_total", method=method, route=route, status=str(status))
         if answer.head_ms is not None:
             self.figures.observe("rag_http_request_duration_ms", answer.head_ms, route=route)
+        matched = {"http.route": route} if scope.get("route") else {}
+        answer.span.set({"http.response.status_code": status, **matched}, name=f"{method} {route}")
+        if status >= 500:
+            answer.span.fail(str(status))
         if route in _QUIET_ROUTES and status < 500:
             return
         fields = {"method": method, "route": route, "status": status, "duration_ms": answer.elapsed_ms()}
         with bind_context(user_id=caller.user_id):
             logger.info("http.request.finished", extra={"fields": fields})
+
+
+def _span(scope: Scope, caller: Caller, parent: str) -> Span:
+    if scope["path"] in _QUIET_ROUTES:
+        return Span()
+    about = {"http.request.method": scope["method"], "url.path": scope["path"], "url.scheme": scope["scheme"]}
+    return span(scope["method"], "server", about, parent=(caller.trace_id, parent))
 
 
 class _Answer:
@@ -171,6 +188,7 @@ class _Answer:
         self._send = send
         self._started = time.monotonic()
         self.headers = {header: getattr(caller, name) for name, (header, _, _) in _IDS.items()}
+        self.span = Span()
         self.status: int | None = None
         self.head_ms: float | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -16,6 +17,7 @@ from ragworker.api.submissions import content_key
 from ragworker.api.uploads import SUBMISSION
 from ragworker.job import JobState, JobView, NewJob
 from ragworker.logs import bind_context, get_logger
+from ragworker.tracing import parent_id, submit_span
 
 logger = get_logger(__name__)
 router = APIRouter(
@@ -101,7 +103,9 @@ async def submit(
         correlation_id=caller.correlation_id,
         **ids,
     )
-    job, mode = await services.submit(new)
+    with submit_span() as sending:
+        job, mode = await services.submit(replace(new, span_id=parent_id()))
+        sending.set({"messaging.message.id": job.job_id, "rag.mode": mode, "rag.duplicate": job.duplicate})
     with bind_context(job_id=job.job_id):
         fields = {"mode": mode, "bytes": len(upload.content), "media_type": upload.media_type}
         logger.info("job.found" if job.duplicate else "job.submitted", extra={"fields": fields})

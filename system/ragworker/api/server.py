@@ -16,6 +16,7 @@ from ragworker.api.app import create_app
 from ragworker.api.services import Services
 from ragworker.logs import get_logger
 from ragworker.settings import FlagSource, Settings, SettingsError
+from ragworker.tracing import exporting
 
 logger = get_logger(__name__)
 
@@ -51,7 +52,8 @@ def serve(settings: Settings, *, flag: FlagSource) -> int:
     # Its own way of ending streams cuts them in the middle of the chunked body; ours finishes it.
     AppStatus.enable_automatic_graceful_drain = False
     fields = {"host": host, "port": port, "settings": settings.effective()}
-    _Server(config, services=app.state.services, fields=fields).run(sockets=[listener])
+    with exporting(settings, service="ragworker-api"):
+        _Server(config, services=app.state.services, fields=fields).run(sockets=[listener])
     logger.info("api.stopped")
     return 0
 

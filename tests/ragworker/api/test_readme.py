@@ -17,10 +17,10 @@ from ragworker.telemetry import METRICS
 SYSTEM = Path(__file__).resolve().parents[3] / "system"
 README = (SYSTEM / "README.md").read_text("utf-8")
 
-#: What an event's name begins with; a string of this shape in the code is an event.
+#: What an event's name begins with; a string of this shape in the code is an event (`http.request.method` is of a span).
 EVENT = re.compile(
-    r"(api|auth|background|embedding|events|exception|job|lease|limit|log|process|queue|redis|settings|store|tempfiles|thread|worker"
-    r"|http\.request)\.[a-z_]+"
+    r"(api|auth|background|embedding|events|exception|job|lease|limit|log|process|queue|redis|settings|store|tempfiles"
+    r"|thread|tracing|worker|http\.request(?!\.method))\.[a-z_]+"
 )
 
 
