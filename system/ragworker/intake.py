@@ -115,7 +115,7 @@ class Intake:
             inline = len(new.payload) <= INLINE_BYTES
             upload = "" if inline else await self._upload(new.payload)
             ids.append(job_id)
-            args += (job_id, new.priority.value, about, new.payload if inline else b"", upload)
+            args += (job_id, new.priority.value, about, new.payload if inline else str(len(new.payload)), upload)
         states = await self._run("submit", *args)
         if self._replicas:
             await self._replicated()

@@ -212,10 +212,11 @@ end
 
 -- A job that failed for good moves whole: record, history and document stay until an operator requeues or purges it.
 -- f: attempt, created_ms, queued_ms, seq, history
-local function bury(id, f, code, message, worker, borders, fence)
+-- settled: the fence of the outcome that says so, or '' when nobody did.
+local function bury(id, f, code, message, worker, borders, settled)
   local history, seq = remember(id, f[5], f[4], 'dead', f[1], code, '', worker)
   redis.call('HSET', job_key(id), 'state', 'dead', 'finished_ms', NOW_TEXT, 'error', code .. '|' .. message,
-    'settled', fence, 'seq', seq, 'history', history)
+    'settled', settled, 'seq', seq, 'history', history)
   redis.call('ZADD', P .. 'dlq', NOW_TEXT, id)
   count('dead')
   count('failed:' .. code)

@@ -9,7 +9,7 @@
 -- same step in which the job gets its next place, its counters rise and its listeners hear of it.
 -- A retry of a job whose cancellation was requested meanwhile waits for nothing: the next claim ends it.
 -- Answer lost, worker sends again: `settled` holds the fence of the last outcome taken, so the repeat is recognised
--- and changes nothing. Crash of the worker before the call: the lease runs out and the job is delivered again; its
+-- and changes nothing, in the same call too. Crash of the worker before the call: the lease runs out and the job is delivered again; its
 -- effect in SQL is already there and is found (store.py). Zombie after a take-over: refused.
 local worker, ttl, keep, borders = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local ended = {}
@@ -67,15 +67,16 @@ local function settle(id, fence, kind, a, b, c)
   return 1
 end
 
-local ids, answers, gone = {}, {}, {}
+local ids, answers, gone, taken = {}, {}, {}, {}
 for i = 5, #ARGV, 6 do
   ids[#ids + 1] = ARGV[i]
 end
 local held = redis.call('HMGET', P .. 'claimed:' .. worker, unpack(ids))
 for n, id in ipairs(ids) do
   local i = 6 * n - 1
-  if held[n] == ARGV[i + 1] then
+  if held[n] == ARGV[i + 1] and not taken[id] then
     gone[#gone + 1] = id
+    taken[id] = true
     answers[n] = settle(unpack(ARGV, i, i + 5))
   else
     answers[n] = redis.call('HGET', job_key(id), 'settled') == ARGV[i + 1] and 1 or 0

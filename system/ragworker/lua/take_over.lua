@@ -21,7 +21,7 @@ local function take(worker, id, fence)
   local lost = tonumber(f[3] or '0') + 1
   count('taken_over')
   if lost >= max_deliveries then
-    bury(id, {f[5], f[6], f[7], f[8], f[9]}, code, message, worker, borders, fence)
+    bury(id, {f[5], f[6], f[7], f[8], f[9]}, code, message, worker, borders, '')
   else
     local history, seq = remember(id, f[9], f[8], 'taken_over', f[5], '', '', worker)
     redis.call('HSET', job_key(id), 'state', 'queued', 'lost', lost, 'seq', seq, 'history', history)

@@ -21,7 +21,6 @@ from core_parts import (
 )
 
 from ragworker.connection import connect
-from ragworker.handler import RagHandler
 from ragworker.queue import Queue
 from ragworker.settings import QueueSettings
 from ragworker.worker import Worker
@@ -112,6 +111,8 @@ async def lane_queue(lane: Lane) -> AsyncIterator[Queue]:
 @pytest.fixture
 async def start(lane: Lane, lane_queue: Queue) -> AsyncIterator[list[Worker]]:
     """One worker inside this process, stopped at the end."""
+    from ragworker.handler import RagHandler  # noqa: PLC0415  the queue's own tests do without the pipeline
+
     client = connect(lane.settings.redis_url)
     made = Worker(
         Queue(client, name=lane_queue.name, settings=lane.settings.queue),

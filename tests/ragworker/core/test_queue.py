@@ -12,6 +12,7 @@ import pytest
 import redis.asyncio
 from core_parts import kept_document, new_job, outcome, places, wait_until
 
+from ragworker.intake import INLINE_BYTES, Intake
 from ragworker.job import (
     TRANSITIONS,
     ClaimedJob,
@@ -123,6 +124,50 @@ async def test_repeated_settle_is_recognised_and_counts_once(queue: Queue) -> No
     for _ in range(3):
         assert await queue.settle("w1", [outcome(job, OutcomeKind.DONE)]) == [True]
     assert (await queue.gauges()).stats["committed"] == 1
+
+
+@pytest.mark.parametrize("kind", list(OutcomeKind))
+async def test_outcome_that_is_in_a_batch_twice_counts_once(
+    queue: Queue, client: redis.asyncio.Redis, kind: OutcomeKind
+) -> None:
+    """The same report twice in one call is taken once, and both are told yes."""
+    job_id = (await queue.submit(new_job())).job_id
+    (job,) = await queue.claim("w1", limit=1)
+    report = outcome(job, kind, delay_ms=60_000, code="EMBEDDING_TIMEOUT")
+    assert await queue.settle("w1", [report, report]) == [True, True]
+    view = await queue.get(job_id)
+    assert view is not None
+    assert len(view.history) == 3
+    assert len(await places(queue, client, job_id)) == (0 if kind in ("done", "cancelled") else 1)
+
+
+@pytest.mark.parametrize("harm", ["gone", "shorter", "longer"])
+async def test_upload_that_is_not_whole_is_no_job(
+    queue: Queue, client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    """Redis lost a large document, or a piece of it, before its job came: nothing is accepted; again, all is well."""
+    upload = Intake._upload
+
+    async def harmed(self: Intake, payload: bytes) -> str:
+        key = await upload(self, payload)
+        if harm == "longer":
+            await client.append(key, b"once more")
+        else:
+            await client.delete(key)
+            await client.set(key, b"" if harm == "gone" else payload[1:])
+        return key
+
+    jobs = [new_job("small"), new_job("large", payload=bytes(INLINE_BYTES + 1)), new_job("last")]
+    with monkeypatch.context() as broken:
+        broken.setattr(Intake, "_upload", harmed)
+        with pytest.raises(redis.asyncio.RedisError, match="not whole"):
+            await queue.submit_many(jobs)
+    assert (await queue.gauges()).queue_length == 0
+    answers = await queue.submit_many(jobs)
+    assert [answer.duplicate for answer in answers] == [False] * 3
+    claimed = await queue.claim("w1", limit=5)
+    assert [job.job_id for job in claimed] == [answer.job_id for answer in answers]
+    assert b"".join([piece async for piece in queue.document(claimed[1])]) == jobs[1].payload
 
 
 async def test_retry_waits_for_its_delay_and_raises_the_attempt(
