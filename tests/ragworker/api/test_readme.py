@@ -17,7 +17,7 @@ from ragworker.telemetry import METRICS
 SYSTEM = Path(__file__).resolve().parents[3] / "system"
 README = (SYSTEM / "README.md").read_text("utf-8")
 
-#: What an event's name begins with; a string of this shape in the code is an event (`http.request.method` is of a span).
+#: What an event's name begins with; a string of this shape in the code is an event (`http.request.method` is a span's).
 EVENT = re.compile(
     r"(api|auth|background|embedding|events|exception|job|lease|limit|log|process|queue|redis|settings|store|tempfiles"
     r"|thread|tracing|worker|http\.request(?!\.method))\.[a-z_]+"
