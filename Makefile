@@ -13,7 +13,7 @@ SERVICES := redis-server redis-sentinel prometheus prometheus-alertmanager chrom
             poppler-utils fonts-noto-cjk
 
 .DEFAULT_GOAL := help
-.PHONY: help readiness test lint types format services wheel-test dashboards lock clean
+.PHONY: help readiness test bench bench-lock lint types format services wheel-test dashboards lock clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ readiness: $(STAMP) ## Run the main job on what the machine has, print where the
 test: $(STAMP) ## Run the tests of this repository (parts that the machine lacks are skipped with the reason)
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(ARGS)
 
+bench: $(STAMP) ## Measure ragworker beside 8 other job queues on one Redis (ARGS="--only ours" needs none of them)
+	@$(BIN)/python -m bench.run --install $(ARGS)
+
 lint: $(STAMP) ## ruff: lint and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -64,5 +67,12 @@ lock: $(STAMP) ## Resolve requirements.txt anew (every platform and Python, hash
 	@$(VENV)/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --output-file requirements.txt --upgrade --quiet
 
-clean: ## Remove the environment and caches; runs under reports/ stay
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+bench-lock: $(STAMP) ## Resolve the peers' environments anew, from bench/requirements-*.in
+	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@for name in most arq taskiq; do \
+	  $(VENV)/lock/bin/uv pip compile bench/requirements-$$name.in --universal --python-version 3.11 --generate-hashes \
+	    --no-header --no-annotate --no-emit-index-url --output-file bench/requirements-$$name.txt --upgrade --quiet || exit 1; \
+	done
+
+clean: ## Remove the environment and caches; runs under reports/ and bench/results/ stay
+	@rm -rf $(VENV) bench/.venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -98,7 +98,7 @@ def _named(wanted: Iterable[bool]) -> tuple[str, ...]:
 SAFE = _named(variant.delivery is Delivery.AT_LEAST_ONCE for variant in VARIANTS)
 """Peers that keep a job whose worker dies."""
 ASYNCIO = _named(variant.asyncio for variant in VARIANTS)
-BULK = _named(variant.bulk for variant in VARIANTS)
+BULK = _named(variant.bulk > 0 for variant in VARIANTS)
 
 PROMISES: tuple[Target | Bound, ...] = (
     Target("drain, 1 process, by the best crash-safe peer", Figure.DRAIN_1, SAFE, 6.0),

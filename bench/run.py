@@ -22,7 +22,7 @@ from bench import environments, facts, report, scenarios
 from bench.figures import Sample, exit_status, judge
 from bench.redis_server import own_redis
 from bench.stand import Stand, UnmeasuredError
-from bench.variants import BY_NAME, GROUPS, OURS, OURS_LEAN, VARIANTS, Scenario, Variant
+from bench.variants import BY_NAME, GROUPS, OURS, OURS_LEAN, RAW, VARIANTS, Scenario, Variant
 from readiness.errors import BadInput, HarnessFailure
 from readiness.stack.processes import StackError
 from readiness.stack.redis import RedisServer
@@ -153,18 +153,21 @@ def _round(
 
 def choose(words: str) -> tuple[list[Variant], list[Scenario]]:
     """The variants and scenarios that `--only` names; "" is everything but the crash. BadInput for an unknown word."""
+    named = {word.strip() for word in words.split(",")} - {""}
     names: set[str] = set()
     wanted: set[Scenario] = set()
-    for word in filter(None, (word.strip() for word in words.split(","))):
+    for word in sorted(named):
         if word in GROUPS:
             names.update(GROUPS[word])
-        elif word in set(Scenario) and word not in BY_NAME:
-            wanted.add(Scenario(word))
         elif word in BY_NAME:
             names.add(word)
+        elif word in set(Scenario):
+            wanted.add(Scenario(word))
         else:
             known = ", ".join([*GROUPS, *BY_NAME, *DEFAULT_SCENARIOS, Scenario.CRASH])
             raise BadInput(f"--only: expected some of {known}; got: {word!r}")
+    if wanted and RAW in named:
+        wanted.add(Scenario.RAW)  # a variant and its only scenario have one name
     chosen = [variant for variant in VARIANTS if not names or variant.name in names]
     return chosen, [scenario for scenario in Scenario if scenario in (wanted or DEFAULT_SCENARIOS)]
 

@@ -93,6 +93,7 @@ class Stand:
                 "url": self._url,
                 "out": str(self.out),
                 "concurrency": self.variant.concurrency,
+                "bulk": self.variant.bulk,
                 "options": dict(self.variant.environ),
                 **told,
             }

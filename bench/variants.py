@@ -54,8 +54,8 @@ class Variant:
     """Jobs of a drain, as a share of --jobs: slow queues get fewer, fast ones more. Rates do not depend on it."""
     asyncio: bool = False
     """Its producer is asyncio: 50 submits at once are measured."""
-    bulk: bool = False
-    """It has a bulk submit."""
+    bulk: int = 0
+    """Jobs in one call of its bulk submit, the best of a sweep; 0: it has none."""
     crash: str = ""
     """Why its crash is not run: what was measured before, beyond 20 s. Empty: it is run."""
     trickle: bool = False
@@ -83,7 +83,7 @@ VARIANTS: tuple[Variant, ...] = (
         concurrency=100,
         share=10,
         asyncio=True,
-        bulk=True,
+        bulk=100,
         label="ragworker",
     ),
     Variant(
@@ -94,7 +94,7 @@ VARIANTS: tuple[Variant, ...] = (
         concurrency=100,
         share=10,
         asyncio=True,
-        bulk=True,
+        bulk=100,
         environ={"RAG_JOB_HISTORY_SECONDS": "0"},
         label="ragworker, no record of done jobs",
     ),
@@ -103,9 +103,9 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("dramatiq", "dramatiq", "most", _LEAST, 20, label="Dramatiq, 20 threads"),
     Variant("saq", "saq", "most", _LEAST, 50, asyncio=True, crash="46.9 s", label="SAQ, 50 at once"),
     Variant("arq", "arq", "arq", _LEAST, 20, 0.5, asyncio=True, label="arq, poll 10 ms"),
-    Variant("streaq", "streaq", "most", _LEAST, 20, 0.5, asyncio=True, bulk=True, label="streaq, 20 at once"),
+    Variant("streaq", "streaq", "most", _LEAST, 20, 0.5, asyncio=True, bulk=500, label="streaq, 20 at once"),
     Variant("celery", "celery", "most", _LEAST, 1, 0.5, label="Celery acks_late, prefetch 4"),
-    Variant("rq", "rq", "most", _LEAST, 1, 0.1, bulk=True, crash="62.3 s", label="RQ SimpleWorker"),
+    Variant("rq", "rq", "most", _LEAST, 1, 0.1, bulk=500, crash="62.3 s", label="RQ SimpleWorker"),
     Variant(
         "huey", "huey", "most", _MOST, 2, crash="jobs in hand are lost by design", label="Huey, 2 threads"
     ),

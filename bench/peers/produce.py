@@ -4,7 +4,7 @@ A phase is a JSON object: `mode`, `jobs`, `first` (the number of its first job),
 
     one     one after another, each waited for          fill    as fast as the queue can, not measured
     fifty   50 at once with asyncio.gather, repeated    paced   at `rate` jobs a second, on an absolute schedule
-    bulk    batches of 100 by the queue's own bulk call
+    bulk    batches by the queue's own bulk call
 
 The producer runs on plain asyncio for every queue: the loop is the application's choice, not the queue's.
 """
@@ -22,7 +22,6 @@ from typing import Any
 from bench.peers.stage import STAGE
 
 GATHERED = 50
-BULK = 100
 
 
 def produce(peer: ModuleType) -> None:
@@ -73,7 +72,7 @@ def _one(peer: ModuleType, phase: dict[str, Any]) -> float:
 
 def _bulk(peer: ModuleType, phase: dict[str, Any]) -> float:
     began = time.perf_counter()
-    for batch in _batches(phase, BULK):
+    for batch in _batches(phase, STAGE.bulk):
         peer.submit_many(batch)
     return time.perf_counter() - began
 
@@ -102,7 +101,7 @@ async def _fifty_async(peer: ModuleType, phase: dict[str, Any]) -> float:
 
 async def _bulk_async(peer: ModuleType, phase: dict[str, Any]) -> float:
     began = time.perf_counter()
-    for batch in _batches(phase, BULK):
+    for batch in _batches(phase, STAGE.bulk):
         await peer.submit_many(batch)
     return time.perf_counter() - began
 

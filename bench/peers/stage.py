@@ -35,6 +35,8 @@ class Stage:
     """Which worker this is; part of the name of its file."""
     concurrency: int = 1
     """Jobs at once."""
+    bulk: int = 100
+    """Jobs in one bulk submit."""
     body_seconds: float = 0.0
     """How long a job takes; 0 is a no-op job."""
     crash: bool = False
