@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from test_auth import claims, signed
 from traced import CANARIES, Sink, Stand, running_worker
 
 from ragworker import tracing
+from ragworker.settings import Settings
 from ragworker.stats import STAGES
 
 TRACE = "trace-4bf92f3577b34da6a3ce929d0e0e4736"
@@ -240,6 +242,28 @@ def test_unreachable_collector_costs_spans_only(redis_server: RedisServer, tmp_p
             "ragworker.tracing"
         }
         assert not [line for line in api.lines() if line["logger"].startswith("opentelemetry.exporter")]
+
+
+def test_collector_that_never_answers_holds_nobody_up() -> None:
+    """It accepts and stays silent: spans cost no time while work goes on, and the end waits its bound only."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        settings = Settings.load(
+            {
+                "DISTRIBUTED_TRACING_ENABLED": "true",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+            }
+        )
+        slowest = 0.0
+        with tracing.exporting(settings, service="s"):
+            for number in range(3_000):
+                begun = time.monotonic()
+                with tracing.span("embed", "client", {"number": number}):
+                    pass
+                slowest = max(slowest, time.monotonic() - begun)
+            begun = time.monotonic()
+        assert tracing.CLOSE_SECONDS - 0.5 < time.monotonic() - begun < tracing.CLOSE_SECONDS + 2
+        assert slowest < 1
 
 
 def test_without_tracing_nothing_is_loaded_and_a_span_is_free() -> None:
