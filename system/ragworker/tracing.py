@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import re
+from asyncio import CancelledError
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -36,6 +37,7 @@ logger = get_logger(__name__)
 
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 Attributes = Mapping[str, str | int | float | bool]
+Ids = tuple[str, str]
 
 #: What is left to export at the end of a process gets this long.
 CLOSE_SECONDS: Final = 2.0
@@ -45,25 +47,43 @@ _TRACEPARENT: Final = re.compile(
     r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-((?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(?:-.*)?"
 )
 
-_PARENT: Final = re.compile(r"trace-([0-9a-f]{32}) (?:([0-9a-f]{16})-([0-9a-f]{2}))?")
+_TRACE_ID: Final = re.compile(r"trace-([0-9a-f]{32})")
 
 
 class Span:
-    """A stretch of work, from `with` to its end. This very class is the span of a process that does not trace."""
+    """A stretch of work, from `with` to its end. Made without arguments it does nothing."""
 
-    __slots__ = ()
+    __slots__ = ("_recorded", "_scope", "_tracer")
+
+    def __init__(self, tracer: _Tracer | None = None, recorded: Any = None) -> None:
+        self._tracer, self._recorded = tracer, recorded
 
     def __enter__(self) -> Span:
+        if self._tracer is not None:
+            self._scope = self._tracer.api.use_span(self._recorded, True, False, False)
+            self._scope.__enter__()
         return self
 
-    def __exit__(self, *raised: Any) -> None:
-        pass
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, (WorkerCancellationError, LeaseLostError, CancelledError)):
+            self.set({"rag.ended_by": type(error).__name__})
+        elif error is not None:
+            self.fail(classify(error).code)
+        if self._tracer is not None:
+            self._scope.__exit__(None, None, None)
 
     def set(self, attributes: Attributes, *, name: str = "") -> None:
         """Add what became known on the way; `name` renames the span."""
+        if self._tracer is not None:
+            self._recorded.set_attributes(attributes)
+            if name:
+                self._recorded.update_name(name)
 
     def fail(self, code: str) -> None:
         """Mark as failed, by an error code or an HTTP status. An exception that leaves the block does so itself."""
+        if self._tracer is not None:
+            self.set({"error.type": code})
+            self._recorded.set_status(self._tracer.api.StatusCode.ERROR, code)
 
 
 _OFF: Final = Span()
@@ -91,16 +111,10 @@ def exporting(settings: Settings, *, service: str) -> Iterator[None]:
         closing.join(CLOSE_SECONDS)
 
 
-def span(
-    name: str,
-    kind: Kind = "internal",
-    attributes: Attributes | None = None,
-    *,
-    parent: tuple[str, str] | None = None,
-) -> Span:
-    """A span below the current one, or below `parent`: an X-Trace-ID, and a `parent_id` in it or nothing."""
+def span(name: str, kind: Kind = "internal", about: Attributes | None = None, ids: Ids | None = None) -> Span:
+    """A span below the current one, or below `ids`: an X-Trace-ID, and a `parent_id` in it or nothing."""
     tracer = _tracer.get()
-    return _OFF if tracer is None else tracer.start(name, kind, attributes, parent)
+    return _OFF if tracer is None else tracer.start(name, kind, about, ids)
 
 
 def submit_span() -> Span:
@@ -112,21 +126,22 @@ def job_span(job: ClaimedJob) -> Span:
     """The span of one delivery, below the one under which the job was submitted."""
     if _tracer.get() is None:
         return _OFF
-    attributes: Attributes = {
+    about: Attributes = {
         "messaging.system": "redis",
         "messaging.operation.type": "process",
         "messaging.message.id": job.job_id,
         "rag.attempt": job.attempt,
         "rag.delivery": job.delivery,
     }
-    return span("process", "consumer", attributes, parent=(job.trace_id, job.span_id))
+    return span("process", "consumer", about, (job.trace_id, job.span_id))
 
 
 def traceparent() -> str:
     """The current span as the header of that name; empty without tracing."""
-    tracer = _tracer.get()
-    ids = tracer.api.get_current_span().get_span_context() if tracer else None
-    return f"00-{ids.trace_id:032x}-{ids.span_id:016x}-{ids.trace_flags:02x}" if ids and ids.is_valid else ""
+    carrier: dict[str, str] = {}
+    if tracer := _tracer.get():
+        tracer.w3c.inject(carrier)
+    return carrier.get("traceparent", "")
 
 
 def parent_id() -> str:
@@ -134,7 +149,7 @@ def parent_id() -> str:
     return traceparent()[36:]
 
 
-def ids_of(header: str) -> tuple[str, str]:
+def ids_of(header: str) -> Ids:
     """The X-Trace-ID and the parent id that a `traceparent` stands for; two empty texts when it is not valid."""
     found = _TRACEPARENT.fullmatch(header)
     return (f"trace-{found[1]}", found[2]) if found else ("", "")
@@ -144,81 +159,42 @@ class _Tracer:
     """OpenTelemetry, loaded and bounded."""
 
     def __init__(self, settings: Settings, service: str) -> None:
-        sdk: Any = import_module("opentelemetry.sdk.trace")
-        exports: Any = import_module("opentelemetry.sdk.trace.export")
-        otlp: Any = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
-        self.api: Any = import_module("opentelemetry.trace")
-        self.context: Any = import_module("opentelemetry.context")
+        self.api = import_module("opentelemetry.trace")
+        self.w3c = import_module(
+            "opentelemetry.trace.propagation.tracecontext"
+        ).TraceContextTextMapPropagator()
+        sdk = import_module("opentelemetry.sdk.trace")
+        exports = import_module("opentelemetry.sdk.trace.export")
+        otlp = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
         ids = sdk.RandomIdGenerator()
         ids.generate_trace_id = lambda: _wanted.get() or randbits(128)
         ids.is_trace_id_random = lambda: False
         about = sdk.Resource.create({"service.name": service, "service.version": __version__})
         self.provider = sdk.TracerProvider(resource=about, id_generator=ids, shutdown_on_exit=False)
         self._spans = self.provider.get_tracer("ragworker", __version__)
-        exporter = otlp.OTLPSpanExporter(
-            endpoint=f"{settings.otlp_endpoint}/v1/traces", headers=dict(settings.otlp_headers)
-        )
-        self._send, self._lost = exporter.export, False
+        url, headers = f"{settings.otlp_endpoint}/v1/traces", dict(settings.otlp_headers)
+        exporter = otlp.OTLPSpanExporter(url, headers=headers)
+        self._send, self._last = exporter.export, exports.SpanExportResult.SUCCESS
         exporter.export = self._export
         self.provider.add_span_processor(exports.BatchSpanProcessor(exporter))
         # It says every failure, several times over; `_export` says the first.
         logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
 
-    def start(
-        self, name: str, kind: Kind, attributes: Attributes | None, parent: tuple[str, str] | None
-    ) -> Span:
+    def start(self, name: str, kind: Kind, about: Attributes | None, ids: Ids | None) -> Span:
         """A span that runs from now on."""
-        api, context = self.api, None
-        if parent is not None:
-            context = self.context.Context()
-            found = _PARENT.fullmatch(" ".join(parent))
+        context = None
+        if ids is not None:
+            found = _TRACE_ID.fullmatch(ids[0])
             _wanted.set(int(found[1], 16) if found else 0)
-            if found and found[2]:
-                ids = api.SpanContext(
-                    _wanted.get(), int(found[2], 16), True, api.TraceFlags(int(found[3], 16))
-                )
-                context = api.set_span_in_context(api.NonRecordingSpan(ids), context)
-        return _Live(self, self._spans.start_span(name, context, api.SpanKind[kind.upper()], attributes))
+            context = self.w3c.extract({"traceparent": f"00-{found[1]}-{ids[1]}"} if found else {})
+        return Span(self, self._spans.start_span(name, context, self.api.SpanKind[kind.upper()], about))
 
     def _export(self, spans: Any) -> Any:
         result = self._send(spans)
-        lost, before = result.name == "FAILURE", self._lost
-        self._lost = lost
-        if lost and not before:
-            logger.warning("tracing.collector_lost")
-        elif before and not lost:
-            logger.info("tracing.collector_back")
+        if result is not self._last:
+            self._last = result
+            if result.name == "SUCCESS":
+                logger.info("tracing.collector_back")
+            else:
+                logger.warning("tracing.collector_lost")
         return result
-
-
-class _Live(Span):
-    """A span that is recorded."""
-
-    __slots__ = ("_recorded", "_token", "_tracer")
-
-    def __init__(self, tracer: _Tracer, recorded: Any) -> None:
-        self._tracer, self._recorded = tracer, recorded
-
-    def __enter__(self) -> Span:
-        current = self._tracer.api.set_span_in_context(self._recorded)
-        self._token = self._tracer.context.attach(current)
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        if isinstance(raised[1], Exception) and not isinstance(
-            raised[1], (WorkerCancellationError, LeaseLostError)
-        ):
-            self.fail(classify(raised[1]).code)
-        elif raised[0] is not None:
-            self.set({"rag.ended_by": raised[0].__name__})
-        self._tracer.context.detach(self._token)
-        self._recorded.end()
-
-    def set(self, attributes: Attributes, *, name: str = "") -> None:
-        self._recorded.set_attributes(attributes)
-        if name:
-            self._recorded.update_name(name)
-
-    def fail(self, code: str) -> None:
-        self._recorded.set_attribute("error.type", code)
-        self._recorded.set_status(self._tracer.api.StatusCode.ERROR, code)

@@ -178,7 +178,7 @@ def _span(scope: Scope, caller: Caller, parent: str) -> Span:
     if scope["path"] in _QUIET_ROUTES:
         return Span()
     about = {"http.request.method": scope["method"], "url.path": scope["path"], "url.scheme": scope["scheme"]}
-    return span(scope["method"], "server", about, parent=(caller.trace_id, parent))
+    return span(scope["method"], "server", about, (caller.trace_id, parent))
 
 
 class _Answer:
