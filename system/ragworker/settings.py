@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -25,10 +26,9 @@ from ragworker.chunking import ChunkPlan
 ENV_FILE_LIMIT_BYTES: Final = 65_536
 
 T = TypeVar("T")
-Number = TypeVar("Number", int, float)
 
-_TRUE: Final = ("true", "1", "yes", "on")
-_WORDS: Final = dict.fromkeys(_TRUE, True) | dict.fromkeys(("false", "0", "no", "off", ""), False)
+_YES: Final = ("true", "1", "yes", "on")
+_WORDS: Final = dict.fromkeys(("false", "0", "no", "off", ""), False) | dict.fromkeys(_YES, True)
 
 
 class SettingsError(ValueError):
@@ -43,40 +43,27 @@ class _Form(Generic[T]):
     parse: Callable[[str], T | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """One environment variable. `told` ones are said at the start; the text of `secret` ones is never shown."""
-
-    name: str
-    form: _Form[Any]
-    secret: bool
-    told: bool
-
-
 def _var(name: str, default: T, form: _Form[T], *, secret: bool = False, told: bool = False) -> T:
-    """The dataclass field that is read from the variable `name`."""
-    variable = Variable(name, form, secret, told)
-    return field(default=default, repr=not secret, metadata={"variable": variable})
+    """The field that is read from the variable `name`; a `secret` one is never shown, a `told` one at the start."""
+    return field(default=default, repr=not secret, metadata={"name": name, "form": form, "told": told})
 
 
 def _integer(low: int, high: int) -> _Form[int]:
-    return _Form(f"a whole number {low}..{high}", lambda text: _within(int(text), low, high))
+    wish = f"a whole number {low}..{high}"
+    return _Form(wish, lambda text: value if low <= (value := int(text)) <= high else None)
 
 
 def _decimal(low: float, high: float, unit: str = "seconds") -> _Form[float]:
-    return _Form(f"{unit} {low:g}..{high:g}", lambda text: _within(float(text), low, high))
-
-
-def _within(value: Number, low: Number, high: Number) -> Number | None:
-    return value if low <= value <= high else None
+    wish = f"{unit} {low:g}..{high:g}"
+    return _Form(wish, lambda text: value if low <= (value := float(text)) <= high else None)
 
 
 def _choice(*allowed: str) -> _Form[str]:
     return _Form("/".join(allowed), lambda text: {word.lower(): word for word in allowed}.get(text.lower()))
 
 
-def _url(*schemes: str, cut: str = "") -> _Form[str]:
-    wish = f"a URL ({'/'.join(schemes)})"
+def _url(*schemes: str, cut: str = "", wish: str = "") -> _Form[str]:
+    wish = wish or f"a URL ({'/'.join(schemes)})"
     return _Form(wish, lambda text: text.rstrip(cut) if urlsplit(text).scheme in schemes else None)
 
 
@@ -93,15 +80,13 @@ _SWITCH: Final = _Form("true or false", lambda text: _WORDS.get(text.lower()))
 _FLAG: Final = _Form("true or false", lambda text: parse_flag(text).durable)
 #: Safe inside a Redis key.
 _NAME: Final = _Form(
-    "1..64 letters, digits, '.', '_' or '-'",
-    lambda text: text if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text) else None,
+    "1..64 letters, digits, '.', '_' or '-'", lambda text: re.fullmatch(r"[\w.-]{1,64}", text, re.A) and text
 )
 _HTTP: Final = _url("http", "https", cut="/")
 _REDIS: Final = _url("redis", "rediss", "unix", "sentinel", "sentinels")
-_KEY_SET: Final = _Form(
-    "an http(s) or file URL, or a path",
-    lambda text: text if urlsplit(text).scheme in ("", "http", "https", "file") else None,
-)
+_KEY_SET: Final = _url("", "http", "https", "file", wish="an http(s) or file URL, or a path")
+_LEVEL: Final = _choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_DOLLARS: Final = _decimal(0, 10**6, "US dollars")
 _HEADERS: Final = _Form("key=value pairs, separated by commas", _headers)
 
 
@@ -134,9 +119,7 @@ class EmbeddingSettings:
     token_limit: int = _var("RAG_EMBEDDING_TOKEN_LIMIT", 0, _integer(0, 10**12))
     concurrency: int = _var("RAG_EMBEDDING_CONCURRENCY", 3, _integer(1, 256), told=True)
     timeout_seconds: float = _var("RAG_EMBEDDING_TIMEOUT_SECONDS", 30.0, _decimal(0.05, 600))
-    price_per_million_tokens: float = _var(
-        "RAG_EMBEDDING_PRICE_PER_MILLION_TOKENS", 0.02, _decimal(0, 10**6, "US dollars")
-    )
+    price_per_million_tokens: float = _var("RAG_EMBEDDING_PRICE_PER_MILLION_TOKENS", 0.02, _DOLLARS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +155,15 @@ class Settings:
     otlp_endpoint: str = _var("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318", _HTTP)
     otlp_headers: tuple[tuple[str, str], ...] = _var("OTEL_EXPORTER_OTLP_HEADERS", (), _HEADERS, secret=True)
     log_format: str = _var("LOG_FORMAT", "json", _choice("json", "text"), told=True)
-    log_level: str = _var(
-        "LOG_LEVEL", "INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), told=True
-    )
+    log_level: str = _var("LOG_LEVEL", "INFO", _LEVEL, told=True)
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Settings:
         """Parse `environ`, overridden by the file RAG_ENV_FILE, if named. SettingsError on a bad value."""
         texts = {**environ, **read_env_file(environ.get("RAG_ENV_FILE", ""))}
-        settings = _read(cls, {"RAG_TEMP_DIR": default_temp_dir(), **_set_ones(texts)})
+        # Set to nothing is not set: compose files and shells write empty values for absent ones.
+        found = {name: text.strip() for name, text in texts.items() if text.strip()}
+        settings = _read(cls, {"RAG_TEMP_DIR": default_temp_dir(), **found})
         settings.check_together()
         return settings
 
@@ -199,70 +182,52 @@ class Settings:
 
     def effective(self) -> dict[str, str]:
         """The deployment settings of spec I1 as they are in force, by their names; secrets as set or not set."""
-        return {
-            variable.name: _shown(value, secret=variable.secret)
-            for variable, value in _variables(self)
-            if variable.told
-        }
+        told: dict[str, str] = {}
+        for owner in (self, self.embedding):
+            for one in (one for one in fields(owner) if one.metadata.get("told")):
+                told[one.metadata["name"]] = _shown(getattr(owner, one.name), hidden=not one.repr)
+        return told
 
     def check_together(self) -> None:
         """Refuse values that are fine alone but not with each other."""
-        if self.chunk_overlap_words >= self.chunk_words:
-            raise SettingsError(
-                f"RAG_CHUNK_OVERLAP_WORDS: expected fewer than RAG_CHUNK_WORDS ({self.chunk_words}), "
-                f"got: {self.chunk_overlap_words}. Lower the overlap, or chunks would never advance."
-            )
+        overlap, limit = self.chunk_overlap_words, self.embedding.token_limit
+        if overlap >= self.chunk_words:
+            wish = f"fewer than RAG_CHUNK_WORDS ({self.chunk_words})"
+            raise _refusal("RAG_CHUNK_OVERLAP_WORDS", wish, overlap, "Lower it: chunks would never advance.")
         largest = self.chunk_plan.tokens(self.chunk_words)
-        if 0 < self.embedding.token_limit < largest:
-            raise SettingsError(
-                f"RAG_EMBEDDING_TOKEN_LIMIT: expected 0 (off) or at least one chunk's tokens ({largest}), "
-                f"got: {self.embedding.token_limit}. Raise it, or no chunk could ever leave."
-            )
+        if 0 < limit < largest:
+            wish = f"0 (off) or at least one chunk's tokens ({largest})"
+            raise _refusal("RAG_EMBEDDING_TOKEN_LIMIT", wish, limit, "Raise it: no chunk could ever leave.")
 
 
-def _set_ones(texts: Mapping[str, str]) -> dict[str, str]:
-    # Set to nothing is not set: compose files and shells write empty values for absent ones.
-    return {name: text.strip() for name, text in texts.items() if text.strip()}
+def _refusal(name: str, wish: str, got: object, remedy: str) -> SettingsError:
+    return SettingsError(f"{name}: expected {wish}, got: {got}. {remedy}")
 
 
 def _read(cls: type[T], texts: Mapping[str, str]) -> T:
     """A settings class filled from the variables that are set."""
     values: dict[str, Any] = {}
     for one in fields(cls):  # type: ignore[arg-type]  # the three classes above
-        variable = one.metadata.get("variable")
-        if variable is None:
+        if not one.metadata:
             values[one.name] = _read(type(one.default), texts)
-        elif variable.name in texts:
-            values[one.name] = _parsed(variable, texts[variable.name])
+        elif one.metadata["name"] in texts:
+            text = texts[one.metadata["name"]]
+            values[one.name] = _parsed(text, one.metadata["name"], one.metadata["form"], secret=not one.repr)
     return cls(**values)
 
 
-def _parsed(variable: Variable, text: str) -> Any:
-    try:
-        value = variable.form.parse(text)
-    except ValueError:
-        value = None
+def _parsed(text: str, name: str, form: _Form[T], *, secret: bool) -> T:
+    value = None
+    with suppress(ValueError):
+        value = form.parse(text)
     if value is None:
-        hidden = variable.secret or "://" in text
-        shown = "something else, not shown because it may hold a secret" if hidden else repr(text[:60])
-        raise SettingsError(
-            f"{variable.name}: expected {variable.form.wish}, got: {shown}. "
-            "Change it, or unset it for the default."
-        )
+        got = "what may hold a secret (not shown)" if secret or "://" in text else repr(text[:60])
+        raise _refusal(name, form.wish, got, "Change it, or unset it for the default.")
     return value
 
 
-def _variables(settings: Any) -> Iterator[tuple[Variable, Any]]:
-    for one in fields(settings):
-        value = getattr(settings, one.name)
-        if variable := one.metadata.get("variable"):
-            yield variable, value
-        else:
-            yield from _variables(value)
-
-
-def _shown(value: Any, *, secret: bool) -> str:
-    if secret:
+def _shown(value: object, *, hidden: bool) -> str:
+    if hidden:
         return "set" if value else "not set"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -314,10 +279,8 @@ def read_env_file(path: str) -> dict[str, str]:
         with Path(path).open("rb") as file:
             raw = file.read(ENV_FILE_LIMIT_BYTES + 1)
     except OSError as error:
-        raise SettingsError(
-            f"RAG_ENV_FILE: expected a readable file, got: {path!r} ({error.strerror}). "
-            "Create it, or unset the variable."
-        ) from None
+        got = f"{path!r} ({error.strerror})"
+        raise _refusal("RAG_ENV_FILE", "a readable file", got, "Create it, or unset the variable.") from None
     if len(raw) > ENV_FILE_LIMIT_BYTES:
         raise SettingsError(f"RAG_ENV_FILE: expected at most {ENV_FILE_LIMIT_BYTES} bytes in {path!r}.")
     values: dict[str, str] = {}
