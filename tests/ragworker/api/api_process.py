@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
 
 from ragworker.connection import connect
 from ragworker.job import ClaimedJob, Outcome, OutcomeKind
@@ -146,10 +148,13 @@ class Api:
     def on_queue(self, question: Callable[[Queue], Awaitable[T]]) -> T:
         """Do something with the API's queue, as a worker would."""
 
+        # A test is no worker that renews: on a busy machine its lease would run out between two steps.
+        settings = QueueSettings(lease_seconds=600)
+
         async def ask() -> T:
             client = connect(self.redis_url)
             try:
-                return await question(Queue(client, name=self.queue_name, settings=QueueSettings()))
+                return await question(Queue(client, name=self.queue_name, settings=settings))
             finally:
                 await client.aclose()
 
@@ -174,6 +179,16 @@ class Api:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+
+
+def routes_of(router: APIRouter) -> list[tuple[str, str]]:
+    """(method, path) of every route of a router."""
+    return [
+        (method, route.path)
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in sorted(route.methods or ())
+    ]
 
 
 def passed_on() -> dict[str, str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from api_process import Api, RedisServer, running_api, wait_until
 from starlette.types import Message, Receive, Scope, Send
@@ -48,22 +51,42 @@ def test_unclear_flag_is_false_with_one_warning(turning_api: Api) -> None:
 
 
 def test_turning_the_flag_under_load_fails_no_request(turning_api: Api) -> None:
-    """While the flag turns again and again every submission is accepted, in one mode, and can be found."""
+    """Eight clients submit and look while the flag turns twenty times: no request fails, no accepted job is lost."""
+    failures: list[str] = []
+    accepted: dict[str, str] = {}
+    turned = threading.Event()
 
-    def submit(number: int) -> str:
-        answer = turning_api.submit(f"text under a turning flag {number}")
-        assert answer.status_code == 202, answer.text
-        assert answer.json()["mode"] in ("durable", "background")
-        return str(answer.json()["job_id"])
+    def client(number: int) -> None:
+        with httpx.Client(base_url=turning_api.client.base_url, timeout=15, trust_env=False) as http:
+            for count in itertools.count():
+                if turned.is_set():
+                    return
+                answer = http.post("/rag/jobs", json={"text": f"text {count} of client {number}"})
+                if answer.status_code != 202:
+                    failures.append(answer.text)
+                    continue
+                job = answer.json()
+                accepted[job["job_id"]] = job["mode"]
+                for path in (f"/rag/jobs/{job['job_id']}", "/rag/dlq", "/readyz"):
+                    if not (seen := http.get(path)).is_success:
+                        failures.append(seen.text)
 
-    with ThreadPoolExecutor(4) as pool:
-        pending = [pool.submit(submit, number) for number in range(60)]
+    with ThreadPoolExecutor(8) as pool:
+        clients = [pool.submit(client, number) for number in range(8)]
         for turn in range(20):
+            before = len(accepted)
             turning_api.set_flag("false" if turn % 2 else "true")
-        job_ids = {future.result(timeout=20) for future in pending}
+            # Ten more jobs under each value: the flag turns amid requests, not between them.
+            wait_until(lambda: len(accepted) >= before + 10, seconds=20, what="ten more jobs")  # noqa: B023  called at once
+        turned.set()
+        for one in clients:
+            one.result(timeout=20)
     turning_api.set_flag("true")
-    assert len(job_ids) == 60
-    assert all(turning_api.client.get(f"/rag/jobs/{job_id}").status_code == 200 for job_id in job_ids)
+    assert not failures, f"{len(failures)} of {4 * len(accepted)} requests failed: {failures[:3]}"
+    assert len(accepted) >= 200
+    assert set(accepted.values()) == {"durable", "background"}
+    for job_id, mode in accepted.items():
+        assert turning_api.client.get(f"/rag/jobs/{job_id}").json()["mode"] == mode
 
 
 def test_background_jobs_stream_and_cancel_like_durable_ones(turning_api: Api) -> None:
@@ -98,7 +121,7 @@ def test_one_request_sees_one_value() -> None:
         outermost = RequestContext(
             app, read_flag=lambda: next(values), authenticator=Authenticator(), figures=ProcessFigures()
         )
-        scope: Scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        scope: Scope = {"type": "http", "scheme": "http", "method": "GET", "path": "/", "headers": []}
         await asyncio.gather(*(outermost(dict(scope), receive, send) for _ in range(4)))
 
     asyncio.run(overlap())

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastapi.routing import APIRoute
+from api_process import routes_of
 
 from ragworker.api import jobs, operations
 from ragworker.settings import Settings
@@ -78,11 +78,9 @@ def test_event_table_is_the_code() -> None:
 def test_route_table_is_the_code() -> None:
     """Every route is in the table, and no other."""
     served = {
-        f"{method} {route.path}".replace("{job_id}", "{id}")
+        f"{method} {path}".replace("{job_id}", "{id}")
         for router in (jobs.router, operations.router)
-        for route in router.routes
-        if isinstance(route, APIRoute)
-        for method in route.methods or ()
+        for method, path in routes_of(router)
     }
     shown = {row[0].strip("`").partition("?")[0] for row in first_column("HTTP API")}
     assert shown == served
