@@ -18,7 +18,6 @@ import platform
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from ragworker import __version__
@@ -41,24 +40,16 @@ UI_ERROR_TYPES: Final = ("network", "timeout", "validation", "server", "unknown"
 Figures = dict[tuple[str, ...], float]
 
 
-class Kind(StrEnum):
-    """Metric types of the text format."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
-    """One metric. `help` is printed as `# HELP`, `buckets` are the upper borders of a histogram.
+    """One metric: counter, gauge or histogram. `help` is printed as `# HELP`, `buckets` are upper borders.
 
     `source` is the field or stat of `QueueGauges` that it shows; without one it is this process' own. `seeds` are
     values of the label that start at 0, so that `increase()` sees the first one.
     """
 
     name: str
-    kind: Kind
+    kind: str
     source: str
     help: str
     labels: tuple[str, ...] = ()
@@ -67,17 +58,17 @@ class MetricSpec:
 
 
 def _gauge(name: str, source: str, help: str, *labels: str) -> MetricSpec:
-    return MetricSpec(name, Kind.GAUGE, source, help, labels)
+    return MetricSpec(name, "gauge", source, help, labels)
 
 
 def _counter(name: str, source: str, help: str, *labels: str, seeds: tuple[str, ...] = ()) -> MetricSpec:
-    return MetricSpec(name, Kind.COUNTER, source, help, labels, seeds)
+    return MetricSpec(name, "counter", source, help, labels, seeds)
 
 
 def _histogram(
     name: str, source: str, buckets: tuple[float, ...], help: str, *labels: str, seeds: tuple[str, ...] = ()
 ) -> MetricSpec:
-    return MetricSpec(name, Kind.HISTOGRAM, source, help, labels, seeds, buckets)
+    return MetricSpec(name, "histogram", source, help, labels, seeds, buckets)
 
 
 # fmt: off
@@ -125,6 +116,7 @@ OTHER_METRICS: Final = (
         "embedding_cost_usd",
         "What these tokens are expected to cost, in US dollars.",
     ),
+    _counter("rag_embedding_cost_usd_total", "embedding_cost_usd", "Expected cost of these tokens, in US dollars."),
     _counter("rag_rate_limited_total", "rate_limited", "Embedding requests answered by 429."),
     _gauge("rag_build_info", "", "Always 1; labels name the build.", "version", "python"),
 )
@@ -204,7 +196,7 @@ def _of_queue(gauges: QueueGauges) -> Figures:
 
 
 def _family(spec: MetricSpec, figures: Figures) -> Iterator[str]:
-    lines = list(_bucket_lines(spec, figures) if spec.kind is Kind.HISTOGRAM else _plain_lines(spec, figures))
+    lines = list(_bucket_lines(spec, figures) if spec.kind == "histogram" else _plain_lines(spec, figures))
     if lines or spec.labels:
         yield f"# HELP {spec.name} {spec.help}\n# TYPE {spec.name} {spec.kind}\n"
         yield from lines
@@ -213,7 +205,7 @@ def _family(spec: MetricSpec, figures: Figures) -> Iterator[str]:
 def _plain_lines(spec: MetricSpec, figures: Figures) -> Iterator[str]:
     known: Figures = {(seed,): 0.0 for seed in spec.seeds}
     known |= _below((spec.source or spec.name,), figures)
-    if spec.kind is Kind.COUNTER and not spec.labels:
+    if spec.kind == "counter" and not spec.labels:
         known.setdefault((), 0.0)
     for values, value in known.items():
         yield _line(spec.name, dict(zip(spec.labels, values, strict=True)), value)
@@ -222,7 +214,7 @@ def _plain_lines(spec: MetricSpec, figures: Figures) -> Iterator[str]:
 def _bucket_lines(spec: MetricSpec, figures: Figures) -> Iterator[str]:
     """Figures are kept per bucket; Prometheus wants them cumulated up to each border."""
     known = _below(("hist", spec.name), figures)
-    borders = {str(border): _number(border) for border in spec.buckets} | {"+Inf": "+Inf"}
+    borders = {str(border): repr(float(border)) for border in spec.buckets} | {"+Inf": "+Inf"}
     foreign = {name[-1] for name in known} - {*borders, "sum", "count"}
     if foreign:
         raise ValueError(f"{spec.name}: expected the borders {', '.join(borders)}, got also: {min(foreign)}")
@@ -243,12 +235,8 @@ def _below(source: tuple[str, ...], figures: Figures) -> Figures:
 
 def _line(name: str, labels: Mapping[str, str], value: float) -> str:
     shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
-    return f"{name}{{{shown}}} {_number(value)}\n" if shown else f"{name} {_number(value)}\n"
+    return f"{name}{f'{{{shown}}}' if shown else ''} {float(value)!r}\n"
 
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _number(value: float) -> str:
-    return repr(float(value))
