@@ -44,7 +44,7 @@ from urllib.request import Request, urlopen
 from ragworker.connection import connect
 from ragworker.embedding import EmbeddingClient
 from ragworker.errors import ErrorCode, JobFailedError
-from ragworker.limits import RedisLimiter
+from ragworker.limits import SLACK_SECONDS, RedisLimiter
 from ragworker.settings import EmbeddingSettings
 from ragworker.stats import Stats
 from readiness.simulators.embedding import key_digest
@@ -107,9 +107,11 @@ async def press(options: argparse.Namespace) -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         await stop.wait()
-        for lane in lanes:
-            lane.cancel()
-        await asyncio.gather(*lanes, return_exceptions=True)
+        while lanes:  # again and again, because the Redis client can lose a cancellation
+            for lane in lanes:
+                lane.cancel()
+            _, left = await asyncio.wait(lanes, timeout=0.1)
+            lanes = list(left)
         await embedder.close()
     await client.aclose()
     sys.stdout.write(json.dumps({"longest_wait": limiter.longest_seconds, "ends": ends}) + "\n")
@@ -207,13 +209,15 @@ def lose_redis_tail(stand: Stand) -> None:
     [*_, file] = sorted(
         stand.folder.glob("**/*appendonly.aof*"), key=lambda one: (one.suffix == ".aof", one.name)
     )
+    #: A burst of a minute's limit takes ten seconds, of a short window's one round trip.
+    much = stand.options.limit * min(0.5, 3 / stand.options.window)
     samples: deque[tuple[float, int, int]] = deque()
 
     def much_left() -> bool:
         samples.append((time.monotonic(), file.stat().st_size, len(stand.arrivals())))
         while samples[-1][0] - samples[0][0] > LOST_SECONDS:
             samples.popleft()
-        return samples[-1][2] - samples[0][2] >= stand.options.limit / 10
+        return samples[-1][2] - samples[0][2] >= much
 
     _wait_for(much_left, "a burst to kill Redis in", 2 * stand.options.window + START_SECONDS)
     size = samples[0][1]
@@ -394,6 +398,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     low = min(options.processes, options.limit, options.concurrency, options.window, options.minutes)
     if low <= 0:
         sys.stderr.write("rate_limit: expected numbers above 0\n")
+        return 4
+    if options.folder and options.folder.exists() and any(options.folder.iterdir()):
+        sys.stderr.write(f"rate_limit: --folder: expected an empty folder, got: {options.folder}\n")
         return 4
     try:
         with _folder(options.folder) as folder:
