@@ -111,12 +111,8 @@ OTHER_METRICS: Final = (
              "Requests to the embedding API by HTTP status, or timeout, or unreachable.", "status",
              seeds=("200", "429")),
     _counter("rag_embedding_tokens_total", "embedding_tokens", "Tokens embedded."),
-    _counter(
-        "rag_embedding_cost_usd_total",
-        "embedding_cost_usd",
-        "What these tokens are expected to cost, in US dollars.",
-    ),
-    _counter("rag_embedding_cost_usd_total", "embedding_cost_usd", "Expected cost of these tokens, in US dollars."),
+    _counter("rag_embedding_cost_usd_total", "embedding_cost_usd",
+             "What these tokens are expected to cost, in US dollars."),
     _counter("rag_rate_limited_total", "rate_limited", "Embedding requests answered by 429."),
     _gauge("rag_build_info", "", "Always 1; labels name the build.", "version", "python"),
 )
