@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +57,17 @@ class ChunkPlan:
         return (chunks - 1) * self.tokens(self.words) + self.tokens(words - (chunks - 1) * self.step)
 
     def cut(self, words: Iterable[str]) -> Iterator[Chunk]:
-        """The chunks of a stream of words; holds one chunk's words at a time."""
-        window: list[str] = []
-        ordinal = 0
-        for word in words:
-            # The window is written when it is full and another word comes: only then is it not the last.
-            if len(window) == self.words:
-                yield self._chunk(ordinal, window)
-                ordinal += 1
-                del window[: self.step]
-            window.append(word)
-        if window:
-            yield self._chunk(ordinal, window)
-
-    def _chunk(self, ordinal: int, window: list[str]) -> Chunk:
-        return Chunk(ordinal=ordinal, text=" ".join(window), tokens=self.tokens(len(window)))
+        """The chunks of a stream of words; holds one chunk's words and the next step at a time."""
+        source = iter(words)
+        window = list(islice(source, self.words))
+        for ordinal in count():
+            if window:
+                yield Chunk(ordinal, " ".join(window), self.tokens(len(window)))
+            # A chunk is followed by another one only when it did not reach the last word.
+            following = list(islice(source, self.step))
+            if not following:
+                return
+            window = window[self.step :] + following
 
 
 def batches(chunks: int, *, size: int) -> int:

@@ -5,7 +5,8 @@
     md         rendered by markdown-it-py (preset commonmark, tables on), then as html
     pdf        page by page by pypdf; page_text.split()
 
-Everything is read in pieces and nothing here knows the whole text, Markdown and PDF apart, whose libraries do.
+Words come in lists, one a piece of the document, and nothing here knows the whole text, Markdown and PDF apart, whose
+libraries do. What would make a piece large all the same is refused: a word or a tag without end.
 Heavy and synchronous: call it in a thread. Libraries are imported when first needed, to keep idle workers small.
 """
 
@@ -17,19 +18,26 @@ from collections.abc import Callable, Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Final
+from typing import Any, Final
 
 from ragworker.errors import ErrorCode, JobFailedError
 
 #: Small enough that no single call into C holds Python's lock for long: a worker must renew its lease meanwhile.
-PIECE_BYTES: Final = 1 << 18
+PIECE_BYTES: Final = 1 << 16
 
-#: A 25 MiB upload holds at most 26 million characters of text; what unpacks to much more is an attack.
+#: No language has such words, and no embedding model reads as many characters at once: 8,192 tokens are about 32,000.
+LONGEST_WORD_CHARS: Final = 1 << 16
+
+#: A tag, comment or script whose end is not in sight. Data that pages carry along is in scripts of a few megabytes.
+LONGEST_TAG_CHARS: Final = 1 << 23
+
+#: markdown-it holds all blocks of a document, and all marks of the paragraph at hand, at about 400 bytes each.
+LONGEST_MARKDOWN_BYTES: Final = 1 << 25
+MOST_MARKDOWN_TOKENS: Final = 1_000_000
+
+#: What a PDF unpacks to beyond this is an attack.
 LONGEST_TEXT_CHARS: Final = 60_000_000
 MOST_PAGES: Final = 10_000
-
-#: How many words are written between two looks at whether anybody still wants them.
-STOP_WORDS: Final = 4096
 
 #: Media type by the ending of a file's name.
 MEDIA_TYPES: Final = MappingProxyType(
@@ -54,12 +62,12 @@ def media_type_of(name: str, declared: str = "") -> str | None:
     return by_name or (plain if plain in SUPPORTED_MEDIA_TYPES else None)
 
 
-def write_words(
-    path: Path, media_type: str, into: IO[bytes], *, stopped: Callable[[], bool] = lambda: False
-) -> int:
-    """Write the words of the document at `path` into `into`, one a line in UTF-8; how many there were.
+def read_words(
+    path: Path, media_type: str, *, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[list[str]]:
+    """The words of the document at `path`, in lists, some of which may be empty.
 
-    `stopped` is asked now and then, because a thread cannot be stopped from outside; InterruptedError if so.
+    `stopped` is asked between any two, because a thread cannot be stopped from outside; InterruptedError if so.
 
     JobFailedError with VALIDATION_ERROR (no words), UNSUPPORTED_MEDIA_TYPE, DOCUMENT_UNREADABLE or
     DOCUMENT_TOO_LARGE.
@@ -70,37 +78,45 @@ def write_words(
             ErrorCode.UNSUPPORTED_MEDIA_TYPE,
             f"expected one of {', '.join(sorted(SUPPORTED_MEDIA_TYPES))}, got: {media_type[:60]}",
         )
-    count = 0
-    for word in reader(path):
-        # Lone surrogates (some PDFs) and NUL would be refused by one database or the other.
-        into.write(word.replace("\0", "\ufffd").encode("utf-8", "replace") + b"\n")
-        count += 1
-        if count % STOP_WORDS == 0 and stopped():
+    is_empty = True
+    for words in reader(path):
+        if stopped():
             raise InterruptedError("nobody waits for these words any more")
-    if count == 0:
+        is_empty = is_empty and not words
+        yield words
+    if is_empty:
         raise JobFailedError(
             ErrorCode.VALIDATION_ERROR, "expected a document with text, got one without a word"
         )
-    return count
 
 
-def read_words(stored: IO[bytes]) -> Iterator[str]:
-    """The words that `write_words` wrote, from the start."""
-    stored.seek(0)
-    for line in stored:
-        yield line[:-1].decode("utf-8")
+class _Splitter:
+    """Text comes in pieces, words go out: as ''.join(pieces).split(), without joining."""
 
+    def __init__(self) -> None:
+        self._rest = ""
 
-def split_words(pieces: Iterable[str]) -> Iterator[str]:
-    """The words of a text that comes in pieces: as ''.join(pieces).split(), without joining."""
-    rest = ""
-    for piece in pieces:
-        text = rest + piece
+    def feed(self, piece: str) -> list[str]:
+        """The words that are whole by now."""
+        text = self._rest + piece
         words = text.split()
-        rest = words.pop() if words and not text[-1].isspace() else ""
-        yield from words
-    if rest:
-        yield rest
+        if max(map(len, words), default=0) > LONGEST_WORD_CHARS:
+            raise _too_large(f"words of at most {LONGEST_WORD_CHARS} characters")
+        self._rest = words.pop() if words and not text[-1].isspace() else ""
+        return words
+
+    def end(self) -> list[str]:
+        """The last word, if there is one; what comes next begins another."""
+        return self.feed(" ")
+
+
+def split_words(pieces: Iterable[str]) -> Iterator[list[str]]:
+    """The words of a text that comes in pieces."""
+    splitter = _Splitter()
+    for piece in pieces:
+        # NUL would be refused by one database or the other.
+        yield splitter.feed(piece.replace("\0", "\ufffd"))
+    yield splitter.end()
 
 
 def decode_pieces(path: Path) -> Iterator[str]:
@@ -133,34 +149,65 @@ def _decoded(path: Path, encoding: str) -> Iterator[str]:
     yield decoder.decode(b"", final=True)
 
 
-def _text_words(path: Path) -> Iterator[str]:
+def _text_words(path: Path) -> Iterator[list[str]]:
     return split_words(decode_pieces(path))
 
 
-def _html_words(path: Path) -> Iterator[str]:
+def _html_words(path: Path) -> Iterator[list[str]]:
     return html_words(decode_pieces(path))
 
 
-def _markdown_words(path: Path) -> Iterator[str]:
+def _markdown_words(path: Path) -> Iterator[list[str]]:
+    if path.stat().st_size > LONGEST_MARKDOWN_BYTES:
+        raise _too_large(f"Markdown of at most {LONGEST_MARKDOWN_BYTES} bytes")
+    return html_words(rendered("".join(decode_pieces(path))))
+
+
+def rendered(text: str) -> Iterator[str]:
+    """The HTML of a Markdown text, block by block: what is inside a block is parsed when its turn comes."""
     from markdown_it import MarkdownIt  # noqa: PLC0415  only workers that meet Markdown pay for it
+    from markdown_it.rules_core import StateCore  # noqa: PLC0415
 
-    renderer = MarkdownIt("commonmark").enable("table")
-    return html_words([renderer.render("".join(decode_pieces(path)))])
+    env: dict[str, Any] = {}
+    parser = MarkdownIt("commonmark").enable("table")
+    normalize, block, *inline = parser.core.ruler.getRules("")
+    state = StateCore(text, parser, env)
+    state.tokens = _Tokens()
+    normalize(state)
+    block(state)
+    for token in state.tokens:
+        token.children = _Tokens()
+        one = StateCore("", parser, env, [token])
+        for rule in inline:
+            rule(one)
+        yield parser.renderer.render([token], parser.options, env)
+        token.children = None
 
 
-def html_words(pieces: Iterable[str]) -> Iterator[str]:
+class _Tokens(list[Any]):
+    """What markdown-it appends to, with a bound."""
+
+    def append(self, token: Any) -> None:
+        if len(self) >= MOST_MARKDOWN_TOKENS:
+            raise _too_large(f"Markdown of at most {MOST_MARKDOWN_TOKENS} blocks, and marks in a paragraph")
+        super().append(token)
+
+
+def html_words(pieces: Iterable[str]) -> Iterator[list[str]]:
     """The words of the text nodes of an HTML text that comes in pieces."""
     parser = _TextNodes()
     try:
         for piece in pieces:
             for start in range(0, len(piece), PIECE_BYTES):
                 parser.feed(piece[start : start + PIECE_BYTES])
-                yield from parser.take()
+                if len(parser.rawdata) > LONGEST_TAG_CHARS:
+                    raise _too_large(f"tags and scripts of at most {LONGEST_TAG_CHARS} characters")
+                yield parser.take()
         parser.close()
     except AssertionError:
         # The only way in which the standard library's parser gives up: a malformed <![ section.
         raise JobFailedError(ErrorCode.DOCUMENT_UNREADABLE, "the HTML has a malformed <![ section") from None
-    yield from parser.take(at_end=True)
+    yield parser.take(at_end=True)
 
 
 class _TextNodes(HTMLParser):
@@ -168,12 +215,12 @@ class _TextNodes(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self._node: list[str] = []
+        self._node = _Splitter()
         self._words: list[str] = []
         self._silent: str | None = None
 
     def take(self, *, at_end: bool = False) -> list[str]:
-        """The words of finished text nodes since the last call."""
+        """The words that are whole since the last call."""
         if at_end:
             self._end_node()
         words, self._words = self._words, []
@@ -181,39 +228,25 @@ class _TextNodes(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._silent is None:
-            self._node.append(data)
+            self._words += self._node.feed(data.replace("\0", "\ufffd"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._end_node()
         if tag in ("script", "style"):
             self._silent = tag
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._end_node()
-
     def handle_endtag(self, tag: str) -> None:
         self._end_node()
         if tag == self._silent:
             self._silent = None
 
-    def handle_comment(self, data: str) -> None:
-        self._end_node()
+    def _end_node(self, *_: object) -> None:
+        self._words += self._node.end()
 
-    def handle_decl(self, decl: str) -> None:
-        self._end_node()
-
-    def handle_pi(self, data: str) -> None:
-        self._end_node()
-
-    def unknown_decl(self, data: str) -> None:
-        self._end_node()
-
-    def _end_node(self) -> None:
-        self._words.extend("".join(self._node).split())
-        self._node.clear()
+    handle_comment = handle_decl = handle_pi = unknown_decl = handle_startendtag = _end_node  # type: ignore[assignment]  # any argument
 
 
-def _pdf_words(path: Path) -> Iterator[str]:
+def _pdf_words(path: Path) -> Iterator[list[str]]:
     from pypdf import PdfReader  # noqa: PLC0415  a large library, needed for PDF alone
 
     # It warns about every oddity of every file; what matters comes as an exception.
@@ -228,9 +261,7 @@ def _pdf_words(path: Path) -> Iterator[str]:
     except Exception as error:
         raise _unreadable(error) from error
     if pages > MOST_PAGES:
-        raise JobFailedError(
-            ErrorCode.DOCUMENT_TOO_LARGE, f"expected at most {MOST_PAGES} pages, got: {pages}"
-        )
+        raise _too_large(f"at most {MOST_PAGES} pages")
     length = 0
     for number in range(pages):
         try:
@@ -241,17 +272,19 @@ def _pdf_words(path: Path) -> Iterator[str]:
             raise _unreadable(error) from error
         length += len(text)
         if length > LONGEST_TEXT_CHARS:
-            raise JobFailedError(
-                ErrorCode.DOCUMENT_TOO_LARGE, f"expected at most {LONGEST_TEXT_CHARS} characters of text"
-            )
-        yield from text.split()
+            raise _too_large(f"at most {LONGEST_TEXT_CHARS} characters of text")
+        yield from split_words([text])
+
+
+def _too_large(expected: str) -> JobFailedError:
+    return JobFailedError(ErrorCode.DOCUMENT_TOO_LARGE, f"expected {expected}")
 
 
 def _unreadable(error: Exception) -> JobFailedError:
     return JobFailedError(ErrorCode.DOCUMENT_UNREADABLE, f"the PDF cannot be read ({type(error).__name__})")
 
 
-_READERS: Final[MappingProxyType[str, Callable[[Path], Iterator[str]]]] = MappingProxyType(
+_READERS: Final[MappingProxyType[str, Callable[[Path], Iterator[list[str]]]]] = MappingProxyType(
     {
         "text/plain": _text_words,
         "text/x-rst": _text_words,

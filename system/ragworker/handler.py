@@ -7,6 +7,7 @@ private files.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,7 +24,7 @@ from ragworker.logs import get_logger
 from ragworker.settings import Settings
 from ragworker.stats import Stats
 from ragworker.store import CommitResult, DocumentRow, Store
-from ragworker.tempfiles import PrivateFiles
+from ragworker.tempfiles import PrivateFiles, overwriting_proves
 
 logger = get_logger(__name__)
 
@@ -43,15 +44,18 @@ class RagHandler(Handler):
             concurrency=settings.embedding.concurrency, token_budget=settings.memory_token_budget
         )
         self._files = PrivateFiles(settings.temp_dir, owner=worker)
-        self._embedder = EmbeddingClient(settings.embedding, stats=self._stats, threads=self._threads)
+        limiter = RedisLimiter(client, queue=settings.queue_name, settings=settings.embedding)
+        self._embedder = EmbeddingClient(
+            settings.embedding, stats=self._stats, threads=self._threads, limiter=limiter
+        )
         self._ingestor = Ingestor(
             settings,
             store=self._store,
             embedder=self._embedder,
-            limiter=RedisLimiter(client, queue=settings.queue_name, settings=settings.embedding),
             gate=self._gate,
             files=self._files,
             threads=self._threads,
+            stats=self._stats,
             worker=worker,
         )
         #: Fence -> the transaction that raised it, with what it found.
@@ -61,12 +65,18 @@ class RagHandler(Handler):
         """Wipe what dead workers left, make missing tables."""
         await self.sweep()
         await self._in_thread(self._store.create_schema)
+        fs, proves = await self._in_thread(lambda: overwriting_proves(self._files.folder))
+        fields = {"worker": self._worker, "fs": fs, "overwriting_proves": proves}
+        logger.info("tempfiles.folder", extra={"fields": fields})
 
     def claimed(self, jobs: Sequence[ClaimedJob]) -> None:
         """Shut the former owners of all these jobs out, in one SQL transaction; each job waits for it."""
         fences = [(job.job_id, job.fence) for job in jobs]
         raised = asyncio.ensure_future(self._in_thread(lambda: self._store.raise_fences(fences)))
         self._fences.update((job.fence, raised) for job in jobs)
+        for job in jobs:
+            if job.attempt == job.delivery == 1:
+                self._stats.stage_took("queue_wait", max(0, time.time_ns() // 1_000_000 - job.queued_ms))
 
     async def found(self, job: ClaimedJob) -> Figures | None:
         """What a former owner committed before our fence shut it out. Embedding again would only cost."""

@@ -1,8 +1,9 @@
-"""What a job does: document -> words -> chunks -> vectors -> one SQL transaction. Used by worker and background.
+"""What a job does: document -> words -> chunks -> vectors -> one SQL transaction.
 
-Knows no queue and no lease: whether the job is still ours, whether it was cancelled and who listens to its progress
-come in through `Delivery`. Memory is bounded by the batches in flight, not by the document (spec B5): words and
-embedded chunks are spooled, and spill from memory to unnamed files in the private folder.
+Knows no queue and no lease: whether the job is still ours, whether it was cancelled, where its document comes from and
+who listens to its progress come in through `Delivery`. Memory is bounded by the batches in flight, not by the document
+(spec B5): it arrives in pieces and is written to a private file; its chunks and their vectors are spooled, in memory
+while they are few and then in unnamed files of the private folder; SQL reads the spools piece by piece.
 
 Nothing has an effect before the last step. Crash or cancellation at any earlier line leaves no trace in SQL, and
 the private file is wiped by the next sweep; crash after it leaves a committed document, which the next delivery
@@ -18,32 +19,41 @@ import os
 import struct
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from contextlib import closing
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Final, Protocol, TypeVar
 
 from ragworker.cancellation import Cancellation
 from ragworker.chunking import Chunk, ChunkPlan, batches
-from ragworker.embedding import EmbeddingClient
+from ragworker.embedding import EmbeddingClient, Vector
 from ragworker.errors import ErrorCode, JobFailedError, LeaseLostError
-from ragworker.extract import read_words, write_words
+from ragworker.extract import read_words
 from ragworker.job import ClaimedJob, Figures
-from ragworker.limits import BatchGate, Limiter
+from ragworker.limits import BatchGate
 from ragworker.settings import Settings
-from ragworker.store import ChunkRow, CommitResult, DocumentRow, Store
-from ragworker.tempfiles import PrivateFiles
+from ragworker.stats import Stats
+from ragworker.store import ChunkRow, CommitResult, DocumentRow, Store, VectorRow
+from ragworker.tempfiles import PrivateFiles, wipe
+from ragworker.tracing import span
 
 #: A spool stays in memory up to this size; then it becomes an unnamed file, which no crash can leave behind.
 SPOOL_BYTES: Final = 1 << 20
 
-#: A document that takes longer to read was made to.
+#: A document that takes longer to arrive and be read was made to: so long, and as much again for each so many bytes.
 EXTRACT_SECONDS: Final = 120.0
+EXTRACT_BYTES: Final = 1 << 26
 
-#: ordinal, tokens, dimensions, bytes of text, bytes of vector.
-_RECORD: Final = struct.Struct("<IIIII")
+#: Characters of a chunk (no model reads a twentieth of it) and of a batch: tokens say nothing of how long words are.
+LONGEST_CHUNK_CHARS: Final = 1 << 20
+BATCH_CHARS: Final = 1 << 22
+
+#: What precedes a vector in its spool: ordinal, dimensions.
+_HEAD: Final = struct.Struct("<II")
 
 Answer = TypeVar("Answer")
 
@@ -75,12 +85,6 @@ class Result:
     commit: CommitResult
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    chunks: tuple[Chunk, ...]
-    tokens: int
-
-
 class Ingestor:
     """The pipeline; one per process, shared by its jobs."""
 
@@ -90,138 +94,136 @@ class Ingestor:
         *,
         store: Store,
         embedder: EmbeddingClient,
-        limiter: Limiter,
         gate: BatchGate,
         files: PrivateFiles,
         threads: Executor,
+        stats: Stats,
         worker: str,
     ) -> None:
         self._settings = settings
         self._store = store
         self._embedder = embedder
-        self._limiter = limiter
         self._gate = gate
         self._files = files
         self._threads = threads
+        self._stats = stats
         self._worker = worker
 
     async def run(self, delivery: Delivery) -> Result:
         """Do the job. JobFailedError, WorkerCancellationError, LeaseLostError, or what a client library raised."""
         delivery.cancellation.check()
-        job = delivery.job
-        payload = b"".join([piece async for piece in delivery.document()])
-        with closing(_Spool(self._files.folder)) as embedded:
+        with ExitStack() as spools:
             # One race around everything that can wait: a cancelled job stops where it stands.
-            work = self._prepare(delivery, payload, embedded)
-            del payload  # it is on disk soon, and must not stay in memory for as long as its chunks take
-            figures = await delivery.cancellation.race(work)
+            work = self._prepare(delivery, spools)
+            figures, chunks, vectors = await delivery.cancellation.race(work)
             await delivery.confirm()
             delivery.cancellation.check()
-            result = await self._commit(job, figures, embedded)
+            with span("commit"), self._stats.timed("commit"):
+                result = await self._commit(delivery.job, figures, chunks, vectors)
         if result is CommitResult.STALE:
             raise LeaseLostError("a newer delivery of this job has reached the database")
         return Result(figures, result)
 
-    async def _prepare(self, delivery: Delivery, payload: bytes | None, embedded: _Spool) -> Figures:
+    async def _prepare(self, delivery: Delivery, spools: ExitStack) -> tuple[Figures, _Chunks, _Vectors]:
         plan = self._settings.chunk_plan
         price = self._settings.embedding.price_per_million_tokens
-        words, count = await self._extract(delivery.job, payload)
-        del payload
-        with closing(words):
-            tokens = plan.document_tokens(count)
-            figures = Figures(count, plan.count(count), tokens, cost_usd=tokens * price / 1e6)
-            await delivery.progressed("extract", 1, 1)
-            await self._embed(delivery, plan, figures, words, embedded)
-        return figures
+        with span("extract"), self._stats.timed("extract"):
+            chunks, words = await self._extract(delivery, plan)
+        spools.callback(self._drop, chunks)
+        vectors = _Vectors(self._files.folder)
+        spools.callback(self._drop, vectors)
+        tokens = plan.document_tokens(words)
+        figures = Figures(words, plan.count(words), tokens, cost_usd=tokens * price / 1e6)
+        await delivery.progressed("extract", 1, 1)
+        with self._stats.timed("embed"):
+            await self._embed(delivery, figures, chunks, vectors)
+        return figures, chunks, vectors
 
-    async def _extract(self, job: ClaimedJob, payload: bytes | None) -> tuple[_Spool, int]:
-        stopped = threading.Event()
+    def _drop(self, spool: _Spool) -> None:
+        # Wiping may take seconds and nobody waits for it; a process that ends meanwhile leaves no name behind.
+        with suppress(RuntimeError):
+            self._threads.submit(spool.close)
 
-        def extract() -> tuple[_Spool, int]:
-            # The thread owns the spool until it is done: nobody closes it under its hands.
-            words = _Spool(self._files.folder)
+    async def _extract(self, delivery: Delivery, plan: ChunkPlan) -> tuple[_Chunks, int]:
+        """The document's chunks, and how many words it has."""
+        job, loop = delivery.job, asyncio.get_running_loop()
+        pieces = delivery.document()
+        arrived, stopped = threading.Event(), threading.Event()
+
+        async def take() -> bytes:
+            return await anext(pieces, b"")
+
+        def more() -> bytes:
+            return b"" if stopped.is_set() else asyncio.run_coroutine_threadsafe(take(), loop).result()
+
+        def extract(first: bytes) -> tuple[_Chunks, int]:
+            # The thread owns file and spool until it is done: nobody closes them under its hands.
+            chunks = _Chunks(self._files.folder, plan)
             try:
-                with self._files.hold(_verified(job, payload)) as path:
-                    return words, write_words(path, job.media_type, words.file, stopped=stopped.is_set)
+                with self._files.hold() as (path, file):
+                    _receive(job, chain([first], iter(more, b"")), file)
+                    arrived.set()
+                    words = chunks.fill(read_words(path, job.media_type, stopped=stopped.is_set))
+                if stopped.is_set():
+                    raise InterruptedError("nobody waits for these chunks any more")
+                return chunks, words
             except BaseException:
-                words.close()
+                chunks.close()
                 raise
 
+        limit = EXTRACT_SECONDS * (1 + job.bytes // EXTRACT_BYTES)
         try:
-            async with asyncio.timeout(EXTRACT_SECONDS):
-                return await self._in_thread(extract)
+            async with asyncio.timeout(limit):
+                first = await take()
+                return await loop.run_in_executor(self._threads, extract, first)
         except TimeoutError:
+            if arrived.is_set():
+                raise JobFailedError(
+                    ErrorCode.DOCUMENT_TOO_LARGE, f"reading took longer than {limit:g} s"
+                ) from None
             raise JobFailedError(
-                ErrorCode.DOCUMENT_TOO_LARGE, f"reading took longer than {EXTRACT_SECONDS:g} s"
+                ErrorCode.QUEUE_UNAVAILABLE, f"the document did not arrive within {limit:g} s"
             ) from None
         finally:
             stopped.set()
 
-    async def _embed(
-        self, delivery: Delivery, plan: ChunkPlan, figures: Figures, words: _Spool, embedded: _Spool
-    ) -> None:
+    async def _embed(self, delivery: Delivery, figures: Figures, chunks: _Chunks, vectors: _Vectors) -> None:
         """Embed batch by batch. A batch is cut only when the gate lets it in, so waiting batches hold nothing."""
-        size, token_limit = self._settings.embedding.batch_size, self._settings.embedding.token_limit
-        source = cut_batches(plan.cut(read_words(words.file)), size=size, token_limit=token_limit)
+        plan, settings = self._settings.chunk_plan, self._settings.embedding
+        size, token_limit = settings.batch_size, settings.token_limit
+        source = cut_batches(chunks.read(), size=size, token_limit=token_limit)
         largest = min(figures.tokens, plan.tokens(plan.words) * size, token_limit or figures.tokens)
-        dimensions: set[int] = set()
-        done = 0
         total = batches(figures.chunks, size=size)
-
-        async def one(batch: _Batch) -> None:
-            nonlocal done
-            rows = await self._embed_batch(batch)
-            dimensions.update(row.dimensions for row in rows)
-            if len(dimensions) > 1:
-                raise JobFailedError(
-                    ErrorCode.EMBEDDING_BAD_RESPONSE, f"vectors of several lengths: {sorted(dimensions)}"
-                )
-            embedded.append(rows)
-            done += 1
-            await delivery.progressed("embed", done, max(done, total))
-
-        await self._in_flight(source, one, largest=largest, delivery=delivery)
-
-    async def _in_flight(
-        self,
-        source: Iterator[_Batch],
-        work: Callable[[_Batch], Awaitable[None]],
-        *,
-        largest: int,
-        delivery: Delivery,
-    ) -> None:
+        left, done = figures.chunks, 0
         lock = asyncio.Lock()
-        finished = False
 
         async def lane() -> None:
-            nonlocal finished
-            while not finished:
+            nonlocal left, done
+            while left:
                 delivery.cancellation.check()
                 async with self._gate.hold(largest):
                     async with lock:
-                        batch = None if finished else await self._in_thread(lambda: next(source, None))
-                    if batch is None:
-                        finished = True
+                        batch = await self._in_thread(lambda: next(source, []))
+                        left -= len(batch)
+                    if not batch:
                         return
-                    await work(batch)
+                    tokens = sum(chunk.tokens for chunk in batch)
+                    found = await self._embedder.embed([chunk.text for chunk in batch], tokens=tokens)
+                    async with lock:
+                        await self._in_thread(partial(vectors.append, batch[0].ordinal, found))
+                done += 1
+                await delivery.progressed("embed", done, max(done, total))
 
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._settings.embedding.concurrency):
+                for _ in range(min(settings.concurrency, total)):
                     group.create_task(lane())
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
 
-    async def _embed_batch(self, batch: _Batch) -> list[ChunkRow]:
-        await self._limiter.acquire(batch.tokens)
-        texts = [chunk.text for chunk in batch.chunks]
-        vectors = await self._embedder.embed(texts, tokens=batch.tokens)
-        return [
-            ChunkRow(chunk.ordinal, chunk.text, chunk.tokens, vector.dimensions, vector.data)
-            for chunk, vector in zip(batch.chunks, vectors, strict=True)
-        ]
-
-    async def _commit(self, job: ClaimedJob, figures: Figures, embedded: _Spool) -> CommitResult:
+    async def _commit(
+        self, job: ClaimedJob, figures: Figures, chunks: _Chunks, vectors: _Vectors
+    ) -> CommitResult:
         document = DocumentRow(
             job_id=job.job_id,
             name=job.name,
@@ -235,42 +237,56 @@ class Ingestor:
             fence=job.fence,
             worker=self._worker,
         )
-        commit = self._in_thread(lambda: self._store.commit(document, embedded.rows()))
-        # A commit under way cannot be called back, so a worker that stops waits for its end: the spool must
-        # not be closed under it, and its result is the truth about the job.
-        task = asyncio.ensure_future(commit)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await asyncio.wait({task})
-            return task.result()
+        # What it says is the truth about the job, also when the worker stops meanwhile.
+        return await self._in_thread(lambda: self._store.commit(document, chunks, vectors), shielded=True)
 
-    async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def _in_thread(self, work: Callable[[], Answer], *, shielded: bool = False) -> Answer:
+        """Do `work` in a thread, which cannot be called back: whoever is cancelled meanwhile waits for its end.
+
+        Nobody may close the spools before. The cancellation is raised then, or ignored when `shielded`.
+        """
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        cancelled = False
+        while not future.done():
+            try:
+                await asyncio.wait({future})
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled and not shielded:
+            raise asyncio.CancelledError
+        return future.result()
 
 
-def cut_batches(chunks: Iterator[Chunk], *, size: int, token_limit: int) -> Iterator[_Batch]:
-    """Batches of `size` chunks (spec B1), fewer when a token limit would never let so many leave at once."""
+def cut_batches(chunks: Iterable[Chunk], *, size: int, token_limit: int) -> Iterator[list[Chunk]]:
+    """Batches of `size` chunks (spec B1); fewer of chunks that are huge, or when a token limit would stop them."""
     held: list[Chunk] = []
-    tokens = 0
+    tokens = length = 0
     for chunk in chunks:
-        if len(held) == size or (held and token_limit and tokens + chunk.tokens > token_limit):
-            yield _Batch(tuple(held), tokens)
-            held, tokens = [], 0
+        tokens, length = tokens + chunk.tokens, length + len(chunk.text)
+        if len(held) == size or (held and (length > BATCH_CHARS or 0 < token_limit < tokens)):
+            yield held
+            held, tokens, length = [], chunk.tokens, len(chunk.text)
         held.append(chunk)
-        tokens += chunk.tokens
     if held:
-        yield _Batch(tuple(held), tokens)
+        yield held
 
 
-def _verified(job: ClaimedJob, payload: bytes | None) -> bytes:
-    if payload is None:
+def _receive(job: ClaimedJob, pieces: Iterable[bytes], file: IO[bytes]) -> None:
+    """Write the document to `file`. PAYLOAD_MISSING when what comes is not what was submitted."""
+    digest, left = hashlib.sha256(), job.bytes
+    for piece in pieces:
+        digest.update(piece)
+        file.write(piece)
+        left -= len(piece)
+        if left <= 0:
+            break
+    file.flush()
+    if left == job.bytes > 0:
         raise JobFailedError(ErrorCode.PAYLOAD_MISSING, "the document's bytes are no longer in the queue")
-    if hashlib.sha256(payload).hexdigest() != job.sha256:
+    if left or digest.hexdigest() != job.sha256:
         raise JobFailedError(
             ErrorCode.PAYLOAD_MISSING, "the document's bytes are not those that were submitted"
         )
-    return payload
 
 
 class _Spool:
@@ -278,30 +294,71 @@ class _Spool:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES, dir=str(folder))  # noqa: SIM115  closed by close()
-
-    def append(self, rows: list[ChunkRow]) -> None:
-        """Add embedded chunks, in any order."""
-        for row in rows:
-            text = row.text.encode()
-            self.file.write(
-                _RECORD.pack(row.ordinal, row.tokens, row.dimensions, len(text), len(row.embedding))
-            )
-            self.file.write(text)
-            self.file.write(row.embedding)
-
-    def rows(self) -> Iterator[ChunkRow]:
-        """The embedded chunks, in the order in which they came."""
-        self.file.seek(0)
-        while head := self.file.read(_RECORD.size):
-            ordinal, tokens, dimensions, text_bytes, vector_bytes = _RECORD.unpack(head)
-            text = self.file.read(text_bytes).decode()
-            yield ChunkRow(ordinal, text, tokens, dimensions, self.file.read(vector_bytes))
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES, dir=str(folder))  # noqa: SIM115  closed by close()
 
     def close(self) -> None:
-        """Overwrite and forget."""
-        left = self.file.seek(0, os.SEEK_END) or self.file.tell()
-        self.file.seek(0)
-        while left > 0:
-            left -= self.file.write(os.urandom(min(left, SPOOL_BYTES)))
-        self.file.close()
+        """Overwrite and forget. What never left the memory is only forgotten."""
+        with self._file as file:
+            file.seek(0, os.SEEK_END)
+            if file.tell() > SPOOL_BYTES:
+                wipe(file)
+
+
+class _Chunks(_Spool):
+    """The chunks of a document: one a line, because no word holds a line's end."""
+
+    def __init__(self, folder: Path, plan: ChunkPlan) -> None:
+        super().__init__(folder)
+        self._plan = plan
+
+    def fill(self, lists: Iterable[list[str]]) -> int:
+        """Cut the words that come in lists; how many there are. DOCUMENT_TOO_LARGE when a chunk is."""
+        count = 0
+
+        def counted() -> Iterator[list[str]]:
+            nonlocal count
+            for words in lists:
+                count += len(words)
+                yield words
+
+        for chunk in self._plan.cut(chain.from_iterable(counted())):
+            if len(chunk.text) > LONGEST_CHUNK_CHARS:
+                raise JobFailedError(
+                    ErrorCode.DOCUMENT_TOO_LARGE,
+                    f"expected chunks of at most {LONGEST_CHUNK_CHARS} characters, got: {len(chunk.text)}",
+                )
+            # Lone surrogates (some PDFs) would be refused by one database or the other.
+            self._file.write(chunk.text.encode("utf-8", "replace") + b"\n")
+        return count
+
+    def read(self) -> Iterator[Chunk]:
+        """The chunks from the start."""
+        self._file.seek(0)
+        for ordinal, line in enumerate(self._file):
+            yield Chunk(ordinal, line[:-1].decode(), self._plan.tokens(line.count(b" ") + 1))
+
+    def __iter__(self) -> Iterator[ChunkRow]:
+        return (ChunkRow(chunk.ordinal, chunk.tokens, chunk.text) for chunk in self.read())
+
+
+class _Vectors(_Spool):
+    """The vectors of a document, in the order in which they came."""
+
+    _dimensions = 0
+
+    def append(self, ordinal: int, vectors: Iterable[Vector]) -> None:
+        """Add those of the chunks from `ordinal` on. EMBEDDING_BAD_RESPONSE when not all are of one length."""
+        for place, vector in enumerate(vectors, start=ordinal):
+            self._dimensions = self._dimensions or vector.dimensions
+            if vector.dimensions != self._dimensions:
+                raise JobFailedError(
+                    ErrorCode.EMBEDDING_BAD_RESPONSE,
+                    f"expected vectors of one length, got: {self._dimensions} and {vector.dimensions}",
+                )
+            self._file.write(_HEAD.pack(place, vector.dimensions) + vector.data)
+
+    def __iter__(self) -> Iterator[VectorRow]:
+        self._file.seek(0)
+        while head := self._file.read(_HEAD.size):
+            ordinal, dimensions = _HEAD.unpack(head)
+            yield VectorRow(ordinal, dimensions, self._file.read(4 * dimensions))

@@ -6,8 +6,7 @@ finds and wipes them. Whether the owner lives is asked of the kernel, not of Red
 (flock) by its owner, and the kernel drops the lock at the moment the owner dies, kill -9 included. So a slow owner
 whose lease ran out is never robbed of a file that it still reads, and sweeping works while Redis is away.
 
-What overwriting cannot promise: on SSDs, copy-on-write and journalling file systems the old blocks may
-survive. Where that matters, put RAG_TEMP_DIR on tmpfs or on an encrypted volume.
+What overwriting proves depends on the file system, and `overwriting_proves` says it for the folder at hand.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Final
 
 try:
@@ -32,6 +32,24 @@ CREATE_TRIES: Final = 8
 
 #: Files looked at by one sweep; the rest is for the next.
 SWEEP_LIMIT: Final = 1000
+
+_MEMORY: Final = "the bytes were only in memory, which is overwritten; swap could have kept a copy"
+_IN_PLACE: Final = (
+    "the same blocks are written over; an SSD may have remapped them, a snapshot below keeps the old ones"
+)
+_COPIED: Final = (
+    "nothing: new blocks are written and the old ones stay until they are reused; encrypt the volume, "
+    "or put RAG_TEMP_DIR on tmpfs"
+)
+_UNKNOWN: Final = "nothing is known about this file system; encrypt the volume, or put RAG_TEMP_DIR on tmpfs"
+
+#: What overwriting a file proves, by the type of file system that Linux reports. On ext3 and ext4 this is so with their
+#: default data=ordered; XFS shares blocks only between files that were reflinked, which these never are.
+OVERWRITING_PROVES: Final = MappingProxyType(
+    dict.fromkeys(("tmpfs", "ramfs"), _MEMORY)
+    | dict.fromkeys(("ext2", "ext3", "ext4", "xfs", "vfat"), _IN_PLACE)
+    | dict.fromkeys(("btrfs", "zfs", "bcachefs", "f2fs", "nilfs2", "overlay", "fuse-overlayfs"), _COPIED)
+)
 
 
 class PrivateFiles:
@@ -49,14 +67,12 @@ class PrivateFiles:
         self.folder.chmod(0o700)
 
     @contextmanager
-    def hold(self, content: bytes) -> Iterator[Path]:
-        """A private file with `content`; wiped and removed at the end of the block, come what may."""
+    def hold(self) -> Iterator[tuple[Path, IO[bytes]]]:
+        """An empty private file, open for writing; wiped and removed at the end of the block, come what may."""
         self.prepare()
         path, file = self._create()
         try:
-            file.write(content)
-            file.flush()
-            yield path
+            yield path, file
         finally:
             with file:
                 wipe(file, path)
@@ -94,8 +110,8 @@ class PrivateFiles:
         raise OSError(f"{self.folder}: could not lock a new file in {CREATE_TRIES} tries")
 
 
-def wipe(file: IO[bytes], path: Path) -> None:
-    """Overwrite an open file with random bytes, force them to the disk, unlink it."""
+def wipe(file: IO[bytes], path: Path | None = None) -> None:
+    """Overwrite an open file with random bytes, force them to the disk, unlink it if it has a name."""
     try:
         left = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -104,4 +120,23 @@ def wipe(file: IO[bytes], path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     finally:
-        path.unlink(missing_ok=True)
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+
+def overwriting_proves(folder: Path, *, mounts: Path = Path("/proc/self/mountinfo")) -> tuple[str, str]:
+    """The type of the file system of `folder`, and what overwriting a file proves there, in one sentence.
+
+    From Linux' table of mounts (proc(5), /proc/pid/mountinfo); elsewhere the type is `unknown`. Device
+    numbers would not do: those of a btrfs folder are not in the table.
+    """
+    found, depth, place = "unknown", 0, folder.resolve()
+    with suppress(OSError), mounts.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            # 36 35 98:0 /root /mount/point options [optional ...] - type source options
+            mount, _, kind = line.partition(" - ")
+            point = Path(mount.split()[4].replace("\\040", " "))
+            # Of several mounts on one point the last one is seen.
+            if place.is_relative_to(point) and len(point.parts) >= depth:
+                found, depth = kind.split()[0], len(point.parts)
+    return found, OVERWRITING_PROVES.get(found, _UNKNOWN)

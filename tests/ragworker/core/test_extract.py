@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-import io
 import os
 import stat
 import subprocess
 import sys
 from importlib.metadata import distributions
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -18,18 +18,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from ragworker import extract
 from ragworker.errors import ErrorCode, JobFailedError
-from ragworker.extract import html_words, media_type_of, read_words, split_words, write_words
-from ragworker.tempfiles import PrivateFiles
+from ragworker.extract import (
+    LONGEST_TAG_CHARS,
+    LONGEST_WORD_CHARS,
+    html_words,
+    media_type_of,
+    read_words,
+    rendered,
+    split_words,
+)
+from ragworker.tempfiles import PrivateFiles, overwriting_proves
 
 
 def words_of(tmp_path: Path, content: bytes, media_type: str) -> list[str]:
-    path, stored = tmp_path / "document", io.BytesIO()
+    path = tmp_path / "document"
     path.write_bytes(content)
-    count = write_words(path, media_type, stored)
-    words = list(read_words(stored))
-    assert len(words) == count
-    return words
+    return [*chain.from_iterable(read_words(path, media_type))]
 
 
 def soup_words(html: str) -> list[str]:
@@ -45,7 +51,8 @@ def soup_words(html: str) -> list[str]:
 @given(st.text(), st.integers(1, 10))
 def test_text_in_pieces_has_the_same_words(text: str, size: int) -> None:
     """Splitting a text that comes in pieces gives what splitting it whole gives."""
-    assert list(split_words(text[i : i + size] for i in range(0, len(text), size))) == text.split()
+    pieces = (text[i : i + size] for i in range(0, len(text), size))
+    assert [*chain.from_iterable(split_words(pieces))] == text.replace("\0", "\ufffd").split()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +94,7 @@ def test_markdown_is_read_as_the_html_that_it_makes(tmp_path: Path) -> None:
     assert words_of(tmp_path, text, "text/markdown") == ["Head", "link", "two", "a", "b", "c", "d", "raw"]
 
 
-def test_words_of_real_descriptions_equal_those_of_another_parser() -> None:
+def test_words_of_real_descriptions_equal_those_of_another_parser(tmp_path: Path) -> None:
     """On the descriptions of installed distributions our stream parser and BeautifulSoup agree."""
     compared = 0
     for distribution in distributions():
@@ -95,7 +102,14 @@ def test_words_of_real_descriptions_equal_those_of_another_parser() -> None:
         if not text.strip() or compared > 12:
             continue
         html = MarkdownIt("commonmark").enable("table").render(text)
-        assert list(html_words(html[i : i + 1000] for i in range(0, len(html), 1000))) == soup_words(html)
+        pieces = (html[i : i + 1000] for i in range(0, len(html), 1000))
+        assert [*chain.from_iterable(html_words(pieces))] == soup_words(html)
+        path = tmp_path / "document"
+        path.write_bytes(text.encode("utf-8", "replace"))
+        by_block = [*chain.from_iterable(read_words(path, "text/markdown"))]
+        assert by_block == soup_words(
+            MarkdownIt("commonmark").enable("table").render(path.read_text("utf-8"))
+        )
         compared += 1
     assert compared > 10
 
@@ -104,7 +118,7 @@ def test_words_of_real_descriptions_equal_those_of_another_parser() -> None:
 def test_any_markup_is_survived(html: str) -> None:
     """Whatever comes, the parser gives words or the one documented failure."""
     try:
-        words = list(html_words([html]))
+        words = [*chain.from_iterable(html_words([html]))]
     except JobFailedError as failure:
         assert failure.code is ErrorCode.DOCUMENT_UNREADABLE  # noqa: PT017  both ends are fine
     else:
@@ -165,12 +179,63 @@ def test_unusable_document_has_its_code(
 
 
 def test_abandoned_reading_stops(tmp_path: Path) -> None:
-    """A reader that nobody waits for ends itself within a few thousand words."""
-    path, stored = tmp_path / "document", io.BytesIO()
-    path.write_bytes(b"w " * 100_000)
-    with pytest.raises(InterruptedError):
-        write_words(path, "text/plain", stored, stopped=lambda: True)
-    assert stored.tell() < 20_000
+    """A reader that nobody waits for ends itself at the next piece, also when it meets no words at all."""
+    path = tmp_path / "document"
+    for content in (b"w " * 500_000, b" " * 1_000_000):
+        path.write_bytes(content)
+        looks = iter([False, False, True])
+        lists = read_words(path, "text/plain", stopped=lambda looks=looks: next(looks))
+        assert len([next(lists), next(lists)]) == 2
+        with pytest.raises(InterruptedError):
+            next(lists)
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type"),
+    [
+        (b"a " * 10 + b"x" * (LONGEST_WORD_CHARS + 1) + b" b", "text/plain"),
+        (b"x" * 10 * LONGEST_WORD_CHARS, "text/plain"),
+        (b"<p>" + b"x" * (LONGEST_WORD_CHARS + 1), "text/html"),
+        (b"text <!-- " + b"x " * (LONGEST_TAG_CHARS // 2 + 40_000), "text/html"),
+        (b"x " * ((1 << 24) + 1), "text/markdown"),
+        (b"*a* " * 4_000, "text/markdown"),
+        (b"- a\n" * 4_000, "text/markdown"),
+    ],
+    ids=["word", "only a word", "word in a tag", "comment", "large Markdown", "marks", "blocks"],
+)
+def test_what_has_no_end_is_refused(
+    tmp_path: Path, content: bytes, media_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A word, a tag or a parse tree that would have to be held whole is refused by its code, for good."""
+    monkeypatch.setattr(extract, "MOST_MARKDOWN_TOKENS", 10_000)
+    with pytest.raises(JobFailedError) as caught:
+        words_of(tmp_path, content, media_type)
+    assert caught.value.code is ErrorCode.DOCUMENT_TOO_LARGE
+    assert "expected" in caught.value.message
+
+
+def test_longest_word_is_a_word(tmp_path: Path) -> None:
+    """One of exactly the limit passes, wherever the pieces end."""
+    for before in (0, 1, 1000, LONGEST_WORD_CHARS - 1):
+        content = b"y " * before + b"x" * LONGEST_WORD_CHARS + b" z"
+        assert len(words_of(tmp_path, content, "text/plain")) == before + 2
+
+
+MARKS = "a *** ** _ ` [x](y) ![i*j*](k) [r] [r]:http://z \\* &amp; &#35; <b> </b> <!--c--> <script> </script> ``` ---"
+MARKDOWN = st.lists(
+    st.sampled_from(
+        [*MARKS.split(), "b c", " ", "|", "\n", "\n\n", "- ", "1. ", "> ", "# ", "    ", "|-|-|", "  \n"]
+    ),
+    max_size=40,
+)
+
+
+@given(MARKDOWN)
+def test_markdown_block_by_block_is_markdown(parts: list[str]) -> None:
+    """Parsing what is inside a block when its turn comes gives the words of rendering it all at once."""
+    text = "".join(parts)
+    whole = MarkdownIt("commonmark").enable("table").render(text)
+    assert [*chain.from_iterable(html_words(rendered(text)))] == [*chain.from_iterable(html_words([whole]))]
 
 
 def test_media_type_comes_from_the_name_first() -> None:
@@ -183,7 +248,9 @@ def test_media_type_comes_from_the_name_first() -> None:
 def test_private_file_is_private_and_wiped(tmp_path: Path) -> None:
     """The file is 0600 in a 0700 folder, named by its owner; afterwards it is gone and its bytes are random."""
     files = PrivateFiles(tmp_path / "private", owner="w1")
-    with files.hold(b"secret text" * 1000) as path, path.open("rb") as still_open:
+    with files.hold() as (path, file), path.open("rb") as still_open:
+        file.write(b"secret text" * 1000)
+        file.flush()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert path.name.startswith("w1.")
@@ -201,7 +268,9 @@ def test_files_of_a_killed_process_are_swept(tmp_path: Path) -> None:
 import sys, time
 from pathlib import Path
 from ragworker.tempfiles import PrivateFiles
-with PrivateFiles(Path(sys.argv[1]), owner="w1").hold(b"text") as path:
+with PrivateFiles(Path(sys.argv[1]), owner="w1").hold() as (path, file):
+    file.write(b"text")
+    file.flush()
     print(path, flush=True)
     time.sleep(60)
 """
@@ -227,6 +296,45 @@ def test_file_caught_before_its_lock_is_made_again(tmp_path: Path, monkeypatch: 
         real(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock_after_a_sweep)
-    with PrivateFiles(tmp_path, owner="w1").hold(b"text") as path:
+    with PrivateFiles(tmp_path, owner="w1").hold() as (path, _):
         assert path != caught[0]
-        assert path.read_bytes() == b"text"
+        assert path.is_file()
+
+
+MOUNTS = """\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+23 22 0:25 / /data rw,relatime - btrfs /dev/vdb rw,subvol=/
+24 22 0:26 / /data/my\\040disk rw shared:3 master:4 - xfs /dev/vdc rw
+25 22 0:27 / /run rw - tmpfs tmpfs rw
+26 22 0:28 / /image rw - overlay overlay rw
+27 26 0:29 / /image rw - zfs pool rw
+28 22 0:30 / /net rw - nfs4 host:/x rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind", "proves"),
+    [
+        ("/tmp/x", "ext4", "written over"),
+        ("/database", "ext4", "written over"),
+        ("/data/x", "btrfs", "nothing"),
+        ("/data/my disk/x", "xfs", "written over"),
+        ("/run/x/y", "tmpfs", "memory"),
+        ("/image/x", "zfs", "nothing"),
+        ("/net/x", "nfs4", "nothing is known"),
+    ],
+)
+def test_overwriting_is_said_by_the_file_system(tmp_path: Path, folder: str, kind: str, proves: str) -> None:
+    """The mount with the longest path that holds the folder decides, the last one of several on one point."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS)
+    found = overwriting_proves(Path(folder), mounts=mounts)
+    assert found[0] == kind
+    assert proves in found[1]
+
+
+def test_overwriting_is_unknown_where_there_is_no_table(tmp_path: Path) -> None:
+    """Off Linux nothing is claimed; on Linux this very folder has a file system."""
+    assert overwriting_proves(tmp_path, mounts=tmp_path / "none")[0] == "unknown"
+    if sys.platform == "linux":
+        assert overwriting_proves(tmp_path)[0] != "unknown"
