@@ -55,13 +55,14 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> None:
+    def start(self, *changes: str) -> None:
+        """Start on the same port and data; `changes` are options that differ this time."""
         self.port = self.port or free_port()
         self.folder.mkdir(parents=True, exist_ok=True)
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.binary, *options, "--appendonly", "yes"], stdout=log, stderr=log
+                [self.binary, *options, "--appendonly", "yes", *changes], stdout=log, stderr=log
             )
         with closing(redis.Redis(port=self.port)) as client:
             deadline = time.monotonic() + START_SECONDS

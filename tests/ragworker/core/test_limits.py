@@ -1,157 +1,341 @@
-"""No window holds more than its limit, in Python and in Lua, and nothing leaves while Redis is away."""
+"""No window holds more than its limit, whoever crashes, stops or refuses; and nothing leaves while Redis is away."""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import secrets
-from collections import deque
-from collections.abc import Sequence
-from itertools import pairwise
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from itertools import count, pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import fakeredis
 import pytest
+import redis
 import redis.asyncio
-from core_parts import wait_until
+from core_parts import RedisServer, missing_redis, redis_binaries, wait_until
+from fakeredis.commands_mixins import server_mixin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragworker import limits
-from ragworker.errors import ErrorCode, JobFailedError
-from ragworker.limits import BatchGate, Departure, LocalLimiter, RedisLimiter, next_departure
 from ragworker.connection import connect
+from ragworker.errors import ErrorCode, JobFailedError
+from ragworker.limits import BatchGate, RedisLimiter
 from ragworker.queue import script_text
 from ragworker.settings import EmbeddingSettings
 
 pytestmark = pytest.mark.anyio
 
-
-def assert_within(log: Sequence[Departure], *, window_ms: int, requests: int, token_limit: int) -> None:
-    """In every window that starts with a departure, counts and tokens keep to the limits."""
-    for i, first in enumerate(log):
-        inside = [entry for entry in log[i:] if entry.at_ms <= first.at_ms + window_ms]
-        assert len(inside) <= requests
-        assert not token_limit or len(inside) == 1 or sum(entry.tokens for entry in inside) <= token_limit
+PREFIX = "{rag:test}:"
+LATE_MS = 250
+LONGEST_MS = 600_000
 
 
-arrivals = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 50)), min_size=1, max_size=80)
+@dataclass
+class Script:
+    """`limit.lua` on an in-process Redis whose clock the test sets."""
+
+    window_ms: int
+    requests: int
+    token_limit: int = 0
+    now_ms: int = 1_000_000_000
+    redis: Any = field(default_factory=fakeredis.FakeRedis)
+
+    def __post_init__(self) -> None:
+        self._script = self.redis.register_script(script_text("limit"))
+
+    def run(self, what: str, *args: object) -> list[int]:
+        clock = SimpleNamespace(time=lambda: self.now_ms / 1000)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(server_mixin, "time", clock)
+            head = (what, self.window_ms, self.requests, LONGEST_MS)
+            return list(self._script(keys=[PREFIX], args=[*head, *args]))
+
+    def leave(self, member: str) -> int:
+        """Ask for `member`, "<name>:<tokens>": ms to wait, or leave."""
+        return int(self.run("leave", member, LATE_MS, self.token_limit)[0])
+
+    def slow(self, *, sent_ms: int = 0, retry_after_ms: int = -1) -> list[int]:
+        return self.run("slow", sent_ms, retry_after_ms)
+
+    def state(self, name: str) -> float:
+        return float(self.redis.hget(f"{PREFIX}limit:state", name) or 0)
+
+    def flood(self, callers: int, *, until_ms: int) -> list[int]:
+        """When each leaves, if `callers` ask at once and each asks again as soon as it has left."""
+        names, left = count(), []
+        line = [(self.now_ms, next(names)) for _ in range(callers)]
+        while line and line[0][0] <= until_ms:
+            self.now_ms, name = heapq.heappop(line)
+            wait = self.leave(f"{name}:1")
+            if wait <= 0:
+                left.append(self.now_ms)
+                heapq.heappush(line, (self.now_ms + 1, next(names)))
+            else:
+                heapq.heappush(line, (self.now_ms + wait, name))
+        return left
 
 
-@settings(max_examples=60)
-@given(arrivals, st.integers(1, 8), st.sampled_from([0, 50, 120]))
-async def test_no_window_holds_more_than_the_limit(
-    steps: list[tuple[int, int]], requests: int, token_limit: int
+callers = st.lists(
+    st.tuples(
+        st.integers(0, 400),  # ms after the one before
+        st.integers(1, 50),  # tokens
+        st.integers(0, 400),  # ms too late at its slot; beyond LATE_MS the slot is lost
+        st.sampled_from([None] * 12 + [-1, 0, 700]),  # the API refuses it: Retry-After in ms
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(callers, st.integers(1, 8), st.sampled_from([0, 50, 120]))
+def test_no_window_holds_more_than_the_limit(
+    asking: list[tuple[int, int, int, int | None]], requests: int, token_limit: int
 ) -> None:
-    """For any arrivals, request limit and token limit: departures in order, never early, never too many."""
-    log: deque[Departure] = deque()
-    left: list[Departure] = []
-    now = 0
-    for step, tokens in steps:
-        now += step
-        at_ms = next_departure(
-            log, now_ms=now, window_ms=1000, requests=requests, tokens=tokens, token_limit=token_limit
-        )
-        assert at_ms >= now
-        log.append(Departure(at_ms, tokens))
-        left.append(log[-1])
-    assert all(a.at_ms <= b.at_ms for a, b in pairwise(left))
-    assert_within(left, window_ms=1000, requests=requests, token_limit=token_limit)
+    """For any arrivals, weights, lateness and refusals: all leave, and never too many in a window."""
+    script = Script(1000 + LATE_MS, requests, token_limit)
+    moments, at = [], script.now_ms
+    for number, (step, *_) in enumerate(asking):
+        at += step
+        moments.append((at, 0, number))
+    left: list[tuple[int, int]] = []
+    while moments:
+        script.now_ms, tries, number = heapq.heappop(moments)
+        _, tokens, late, refused = asking[number]
+        wait = script.leave(f"{number}:{tokens}")
+        assert wait >= -LATE_MS
+        if wait > 0:
+            # Late at the first slot only: a caller that is always too late never leaves.
+            heapq.heappush(moments, (script.now_ms + wait + (0 if tries else late), tries + 1, number))
+            continue
+        left.append((script.now_ms, tokens))
+        if refused is not None:
+            script.slow(retry_after_ms=refused)
+    assert len(left) == len(asking)
+    times = [at for at, _ in left]
+    assert all(later - first > 1000 for first, later in zip(times, times[requests:], strict=False))
+    for i, (first, _) in enumerate(left if token_limit else []):
+        inside = [tokens for at, tokens in left[i:] if at <= first + 1000]
+        assert len(inside) == 1 or sum(inside) <= token_limit
 
 
-@settings(max_examples=60)
-@given(arrivals, st.integers(1, 8))
-async def test_a_free_limit_never_delays(steps: list[tuple[int, int]], requests: int) -> None:
-    """Who arrives when fewer than the limit left in the last window leaves at once."""
-    log: deque[Departure] = deque()
-    now = 0
-    for step, tokens in steps:
-        now += step
-        recent = sum(entry.at_ms >= now - 1000 for entry in log)
-        waits = bool(log) and log[-1].at_ms > now
-        at_ms = next_departure(
-            log, now_ms=now, window_ms=1000, requests=requests, tokens=tokens, token_limit=0
-        )
-        assert at_ms == now or recent >= requests or waits
-        log.append(Departure(at_ms, tokens))
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=60), st.integers(1, 8))
+def test_a_free_limit_never_delays_and_nobody_is_overtaken(steps: list[int], requests: int) -> None:
+    """Who asks when fewer than the limit left in the last window leaves at once; slots are in the order of asking."""
+    script, slots = Script(1000, requests), []
+    for number, step in enumerate(steps):
+        script.now_ms += step
+        wait = script.leave(f"{number}:1")
+        recent = sum(slot >= script.now_ms - 1000 for slot in slots)
+        assert wait == 0 or recent >= requests
+        slots.append(script.now_ms + wait)
+    assert all(first <= later for first, later in pairwise(slots))
 
 
-async def test_lua_agrees_with_python(client: redis.asyncio.Redis) -> None:
-    """The script gives the waits that the pure function gives, for the same crowd at one moment."""
-    script = client.register_script(script_text("limit"))
-    prefix = f"{{rag:test-{secrets.token_hex(6)}}}:"
-    log: deque[Departure] = deque()
-    for number, tokens in enumerate([10, 20, 30, 40, 50] * 5):
-        wait = await script(keys=[prefix], args=[f"m{number}", 60_000, 7, tokens, 130, 10**9])
-        at_ms = next_departure(log, now_ms=0, window_ms=60_000, requests=7, tokens=tokens, token_limit=130)
-        log.append(Departure(at_ms, tokens))
-        # The script's clock runs on between calls; a wait only shrinks by that.
-        assert at_ms - 5000 <= wait <= at_ms
-    entries = await client.zrange(f"{prefix}limit:requests", 0, -1, withscores=True)
-    weights = dict(await client.zrange(f"{prefix}limit:tokens", 0, -1, withscores=True))
-    assert len(entries) == len(weights) == 25
-    departures = [Departure(int(at), [10, 20, 30, 40, 50][int(name[1:]) % 5]) for name, at in entries]
-    assert_within(departures, window_ms=60_000, requests=7, token_limit=130)
+def test_whole_limit_is_used_in_every_window() -> None:
+    """Under pressure each window of a minute and its slack lets the whole limit through, spread over ten seconds."""
+    script = Script(60_500, 1000)
+    start = script.now_ms
+    left = script.flood(12, until_ms=start + 3 * 60_500 - 1)
+    per_window = [sum(start + k * 60_500 <= at < start + (k + 1) * 60_500 for at in left) for k in range(3)]
+    assert per_window == [1000, 1000, 1000]
+    assert max(at for at in left if at < start + 60_500) - start < 11_000
 
 
-async def test_far_slot_is_not_reserved(client: redis.asyncio.Redis) -> None:
-    """Beyond the longest reservation the caller is told to come back, and nothing is written."""
-    script = client.register_script(script_text("limit"))
-    prefix = f"{{rag:test-{secrets.token_hex(6)}}}:"
-    assert await script(keys=[prefix], args=["a", 60_000, 1, 1, 0, 30_000]) == 0
-    assert -30_001 <= await script(keys=[prefix], args=["b", 60_000, 1, 1, 0, 30_000]) < -20_000
-    assert await client.zcard(f"{prefix}limit:requests") == 1
+def test_bursts_are_bounded() -> None:
+    """What a crash of Redis can lose of the log, 2.5 s, never holds more than 15 s worth of the limit."""
+    script = Script(60_500, 1000)
+    left = script.flood(300, until_ms=script.now_ms + 20_000)
+    assert max(sum(at <= other < at + 2500 for other in left) for at in left) == 248
+
+
+def test_missed_slot_is_exchanged() -> None:
+    """Who comes back too late waits again; who comes back in time leaves, however often it asks."""
+    script = Script(1000, 1)
+    assert script.leave("a:1") == 0
+    assert script.leave("b:1") == script.leave("b:1") == 1001
+    script.now_ms += 1001 + LATE_MS
+    assert script.leave("b:1") == -LATE_MS
+    script.now_ms += 1
+    assert script.leave("b:1") == 0
+    assert script.leave("c:1") == 1001
+
+
+def test_too_long_a_line_is_told_and_not_joined() -> None:
+    """Beyond the longest wait nothing is reserved."""
+    script = Script(400_000, 1)
+    assert [script.leave(f"{name}:1") for name in "abc"] == [0, 400_001, 800_002]
+    assert script.redis.zcard(f"{PREFIX}limit:requests") == 2
+
+
+def test_clock_that_steps_back_closes_for_one_window() -> None:
+    """Redis' clock an hour back: no hour of silence, no second helping either."""
+    script = Script(1000, 1)
+    script.leave("a:1")
+    script.now_ms -= 3_600_000
+    assert script.leave("b:1") == 1000
+
+
+# Refusals of the API: additive increase, multiplicative decrease
+
+
+def test_refusal_closes_and_one_goes_ahead() -> None:
+    """Nothing leaves for the pause; then one, and the others a moment later."""
+    script = Script(60_500, 1000)
+    assert script.leave("before:1") == 0
+    assert script.slow(retry_after_ms=7000) == [500, 7000]
+    assert [script.leave(f"{name}:1") for name in "abc"] == [7000, 7250, 7250]
+
+
+def test_pause_doubles_without_retry_after() -> None:
+    """1, 2, 4, 8, 16 s while every probe is refused, and not more; the share is halved down to 1/32."""
+    script, pauses, admitted = Script(60_500, 1000), [], []
+    for _ in range(7):
+        most, pause = script.slow()
+        pauses.append(pause)
+        admitted.append(most)
+        script.now_ms += pause
+    assert pauses == [1000, 2000, 4000, 8000, 16000, 16000, 16000]
+    assert admitted == [500, 250, 125, 63, 32, 32, 32]
+
+
+def test_refusals_of_one_crowd_are_one_decrease() -> None:
+    """Requests that had left before the decrease do not decrease again; they may close for longer."""
+    script = Script(60_500, 1000)
+    script.slow()
+    script.now_ms += 50
+    assert script.slow(sent_ms=60) == [0, 1000]
+    assert script.state("share") == 0.5
+    assert script.slow(sent_ms=60, retry_after_ms=9000) == [0, 9000]
+    assert script.leave("a:1") == 9000
+    script.now_ms += 10_000
+    assert script.slow(sent_ms=20)[0] > 0
+
+
+def test_slots_given_before_a_refusal_are_exchanged() -> None:
+    """Everybody slows down together, also those who had a slot already."""
+    script = Script(1000, 2)
+    waits = [script.leave(f"{name}:1") for name in "abcd"]
+    assert waits == [0, 0, 1001, 1001]
+    script.slow(retry_after_ms=5000)
+    script.now_ms += 1001
+    assert [script.leave(f"{name}:1") for name in "cd"] == [3999, 4999 + 1]
+
+
+def test_rate_comes_back_an_eighth_of_the_limit_a_window() -> None:
+    """From half to all of it in four windows, and never beyond."""
+    script = Script(60_500, 200)
+    script.slow(retry_after_ms=0)
+    start = script.now_ms
+    left = script.flood(12, until_ms=start + 8 * 60_500)
+    per_window = [sum(start + k * 60_500 <= at < start + (k + 1) * 60_500 for at in left) for k in range(8)]
+    assert 98 <= per_window[0] < per_window[1] < per_window[2] < per_window[3] <= 200
+    assert per_window[5:] == [200, 200, 200]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 20_000), st.integers(0, 3000), st.sampled_from([-1, 0, 2500])), max_size=30
+    )
+)
+def test_share_keeps_within_its_bounds(refusals: list[tuple[int, int, int]]) -> None:
+    """Whatever is refused when: 1/32 to 1, halved at most, regained by time alone; closed as long as was asked."""
+    script, before = Script(3500, 50), 1.0
+    for step, sent, retry_after in refusals:
+        script.now_ms += step
+        script.slow(sent_ms=sent, retry_after_ms=retry_after)
+        share = script.state("share")
+        assert max(1 / 32, before / 2) - 1e-9 <= share <= min(1, before + step / 8 / 3500) + 1e-9
+        assert script.leave(secrets.token_hex(4) + ":1") >= max(0, retry_after)
+        before = share
+    script.now_ms += 120_000
+    wanted = script.flood(60, until_ms=script.now_ms + 3499)
+    assert len(wanted) == 50
+
+
+# The limiter
 
 
 def small(**changes: float) -> EmbeddingSettings:
-    values = {"rate_limit": 4, "rate_window_seconds": 0.3, **changes}
+    values: dict[str, Any] = {"rate_limit": 4, "rate_window_seconds": 0.3, **changes}
     return EmbeddingSettings(**values)
+
+
+def most_in_any(times: list[float], seconds: float) -> int:
+    return max(sum(at <= other < at + seconds for other in times) for at in times)
 
 
 async def test_two_processes_share_one_limit(client: redis.asyncio.Redis) -> None:
     """Two limiters on one queue let 4 leave in any 0.3 s together, and the last leaves in time."""
-    name, loop = f"test-{secrets.token_hex(6)}", asyncio.get_running_loop()
+    name = f"test-{secrets.token_hex(6)}"
     pair = [RedisLimiter(client, queue=name, settings=small()) for _ in range(2)]
     departures: list[float] = []
 
     async def leave(limiter: RedisLimiter) -> None:
-        await limiter.acquire(1)
-        departures.append(loop.time())
+        leave_by = await limiter.acquire(1)
+        departures.append(time.monotonic())
+        assert departures[-1] <= leave_by <= departures[-1] + limits.SLACK_SECONDS / 2
 
-    await asyncio.wait_for(asyncio.gather(*(leave(pair[n % 2]) for n in range(10))), 10)
-    departures.sort()
-    assert all(later - first > 0.3 for first, later in zip(departures, departures[4:], strict=False))
+    await asyncio.wait_for(asyncio.gather(*(leave(pair[n % 2]) for n in range(10))), 15)
+    assert most_in_any(departures, 0.3) <= 4
+
+
+async def test_refusal_told_to_one_slows_the_other(client: redis.asyncio.Redis) -> None:
+    """A 429 that one process saw closes the limit for all, and says so once."""
+    name = f"test-{secrets.token_hex(6)}"
+    one, other = (RedisLimiter(client, queue=name, settings=small(rate_limit=100)) for _ in range(2))
+    await one.acquire(1)
+    refused = time.monotonic()
+    await one.slow_down(sent=refused, retry_after_seconds=0.7)
+    await asyncio.wait_for(other.acquire(1), 10)
+    assert time.monotonic() - refused >= 0.69
 
 
 async def test_cancelled_caller_gives_its_slot_back(client: redis.asyncio.Redis) -> None:
     """A job that is cancelled while it waits for its turn leaves no hole in the line."""
     name = f"test-{secrets.token_hex(6)}"
     limiter = RedisLimiter(client, queue=name, settings=small(rate_limit=1, rate_window_seconds=30))
-    await limiter.acquire(1)
-    waiting = asyncio.create_task(limiter.acquire(1))
     key = f"{{rag:{name}}}:limit:requests"
+    waiting = [asyncio.create_task(limiter.acquire(1)) for _ in range(2)]
 
-    async def slots(number: int) -> bool:
-        return int(await client.zcard(key)) == number
+    async def mine(number: int) -> bool:
+        members = await client.zrange(key, 0, -1)
+        return sum(not member.endswith(b":0") for member in members) == number
 
-    await wait_until(lambda: slots(2), what="the second slot")
-    waiting.cancel()
-    await wait_until(lambda: slots(1), what="the slot to come back")
+    await wait_until(lambda: mine(2), what="two slots")
+    waiting[1].cancel()
+    await wait_until(lambda: mine(1), what="the slot to come back")
+    waiting[0].cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_missed_slot_is_thrown_away(
+async def test_answer_that_came_too_late_is_no_leave(
     client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that comes too late for its slot (paused, busy) asks for another instead of leaving late."""
-    name = f"test-{secrets.token_hex(6)}"
-    limiter = RedisLimiter(client, queue=name, settings=small(rate_limit=100))
-    real, slept = asyncio.sleep, []
-
-    async def sleep_too_long(seconds: float) -> None:
-        slept.append(seconds)
-        await real(0.4 if len(slept) == 1 else seconds)
-
-    monkeypatch.setattr(limits.asyncio, "sleep", sleep_too_long)
+    """A process that was stopped while Redis answered asks again instead of leaving late."""
+    limiter = RedisLimiter(client, queue=f"test-{secrets.token_hex(6)}", settings=small(rate_limit=100))
     await limiter.acquire(1)
-    assert len(slept) == 2
-    assert await client.zcard(f"{{rag:{name}}}:limit:requests") == 2
+    real, asked = limiter._run, 0
+
+    async def slow_run(what: str, *args: str | float) -> tuple[int, int]:
+        nonlocal asked
+        asked += 1
+        answer = await real(what, *args)
+        if asked == 1:
+            await asyncio.sleep(0.4)
+        return answer
+
+    monkeypatch.setattr(limiter, "_run", slow_run)
+    leave_by = await limiter.acquire(1)
+    assert (asked, leave_by >= time.monotonic()) == (2, True)
 
 
 async def test_nothing_leaves_while_redis_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,18 +347,109 @@ async def test_nothing_leaves_while_redis_is_away(monkeypatch: pytest.MonkeyPatc
     assert caught.value.code is ErrorCode.QUEUE_UNAVAILABLE
 
 
-async def test_local_limiter_keeps_the_promise_too() -> None:
-    """Background jobs of one process: 4 in any 0.3 s."""
-    limiter, loop = LocalLimiter(small()), asyncio.get_running_loop()
-    departures: list[float] = []
+async def test_line_that_is_too_long_is_rate_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn beyond the longest wait is reported with the wait, so that the job comes back when it may succeed."""
+    monkeypatch.setattr(limits, "LONGEST_WAIT_SECONDS", 5.0)
+    limiter = RedisLimiter(
+        fakeredis.FakeAsyncRedis(), queue="q", settings=small(rate_limit=1, rate_window_seconds=60)
+    )
+    await limiter.acquire(1)
+    with pytest.raises(JobFailedError) as caught:
+        await asyncio.wait_for(limiter.acquire(1), 5)
+    assert caught.value.code is ErrorCode.RATE_LIMITED
+    assert 55 < (caught.value.retry_after_seconds or 0) <= 60.6
 
-    async def leave() -> None:
-        await limiter.acquire(1)
-        departures.append(loop.time())
 
-    await asyncio.wait_for(asyncio.gather(*(leave() for _ in range(6))), 5)
-    departures.sort()
-    assert all(later - first > 0.3 for first, later in zip(departures, departures[4:], strict=False))
+# Redis crashes
+
+
+@pytest.fixture(params=["wheel", "local"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+    """A real server of each kind, which the test may kill."""
+    binary = redis_binaries().get(request.param)
+    if binary is None:
+        missing_redis(request.param)
+    made = RedisServer(str(binary), tmp_path / "redis")
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+async def old_log(server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
+    """A client of a server that is `limit:state`'s run, with one entry in the log of 1000 a minute."""
+    made = connect(server.url)
+    await RedisLimiter(made, queue="test", settings=EmbeddingSettings()).acquire(1)
+    await made.delete(f"{PREFIX}limit:requests")
+    yield made
+    await made.aclose()
+
+
+async def entries(client: redis.asyncio.Redis) -> int:
+    await RedisLimiter(client, queue="test", settings=EmbeddingSettings()).acquire(1)
+    return int(await client.zcard(f"{PREFIX}limit:requests"))
+
+
+async def test_same_redis_is_believed(old_log: redis.asyncio.Redis) -> None:
+    """No crash, no assumption."""
+    assert await entries(old_log) == 1
+
+
+async def test_lost_tail_is_assumed_to_have_left(server: RedisServer, old_log: redis.asyncio.Redis) -> None:
+    """After a restart the log has what the lost seconds can have held, once."""
+    server.kill()
+    server.start()
+    assert await entries(old_log) == 248 + 1
+    assert await entries(old_log) == 248 + 2
+
+
+async def test_replica_that_was_promoted_is_another_redis(
+    server: RedisServer, old_log: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    """After a failover the new master's log may lack what was not replicated yet: the same assumption."""
+    replica = RedisServer(server.binary, tmp_path / "replica")
+    replica.start()
+    client = connect(replica.url)
+    try:
+        await client.execute_command("REPLICAOF", "127.0.0.1", str(server.port))
+
+        async def caught_up() -> bool:
+            return bool(await client.exists(f"{PREFIX}limit:state"))
+
+        await wait_until(caught_up, seconds=15, what="the replica to have the log")
+        server.kill()
+        await client.execute_command("REPLICAOF", "NO", "ONE")
+        assert await entries(client) == 248 + 1
+    finally:
+        await client.aclose()
+        replica.kill()
+
+
+async def test_nothing_is_assumed_when_the_newest_slot_is_yet_to_come(
+    server: RedisServer, old_log: redis.asyncio.Redis
+) -> None:
+    """What was lost came after the newest entry that was kept; if that has not left, nor has it."""
+    seconds, _ = await old_log.time()
+    await old_log.zadd(f"{PREFIX}limit:requests", {"future:1": (int(seconds) + 3) * 1000})
+    server.kill()
+    server.start()
+    assert await entries(old_log) == 2
+
+
+async def test_redis_without_append_only_file_is_closed_for_a_window(
+    server: RedisServer, old_log: redis.asyncio.Redis
+) -> None:
+    """It may have lost the whole log: nothing leaves until what had left is a window old."""
+    server.kill()
+    server.start("--appendonly", "no")
+    script = old_log.register_script(script_text("limit"))
+    args = ["leave", 60_500, 1000, LONGEST_MS, "a:1", LATE_MS, 0]
+    wait, lost = await script(keys=[PREFIX], args=args)
+    assert 50_000 < wait <= 60_500
+    assert lost == 1000
+
+
+# What is in flight
 
 
 async def test_gate_bounds_batches_and_tokens() -> None:
@@ -191,10 +466,24 @@ async def test_gate_bounds_batches_and_tokens() -> None:
             held.remove(tokens)
 
     await asyncio.wait_for(asyncio.gather(*(work(tokens) for tokens in [100, 150, 200, 900, 50] * 8)), 5)
-    assert most[0] <= 3
-    assert most[1] <= 330
+    assert most[0] == 3
+    assert 200 <= most[1] <= 330
     assert gate.take_peak_pct() == 90.0
     assert (gate.take_peak_pct(), gate.used_pct) == (0.0, 0.0)
+
+
+async def test_gate_is_fair() -> None:
+    """A large batch is not passed by small ones that would fit beside what is held."""
+    gate = BatchGate(concurrency=3, token_budget=1000)
+    order: list[int] = []
+
+    async def work(tokens: int) -> None:
+        async with gate.hold(tokens):
+            order.append(tokens)
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(asyncio.gather(*(work(tokens) for tokens in [200, 300, 10, 20])), 5)
+    assert order == [200, 300, 10, 20]
 
 
 async def test_cancelled_waiter_does_not_block_the_gate() -> None:
@@ -204,7 +493,7 @@ async def test_cancelled_waiter_does_not_block_the_gate() -> None:
         waiters = [asyncio.create_task(gate.hold(10).__aenter__()) for _ in range(3)]
         await asyncio.sleep(0)
         waiters[0].cancel()
-    # The first in line is gone; the second was admitted just now and is cancelled in the same instant.
+    # The first in line is gone; the second may be admitted just now and is cancelled in the same instant.
     waiters[1].cancel()
     await asyncio.gather(*waiters[:2], return_exceptions=True)
     await asyncio.wait_for(waiters[2], 1)
