@@ -11,26 +11,35 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 import ragworker
 from ragworker.api import jobs, operations
 from ragworker.api.bodies import ProblemBody
 from ragworker.api.context import ID_HEADERS, PROTECTED_PREFIX, RequestContext
 from ragworker.api.problems import RETRY_AFTER, Problem, invalid_request, problem_response
-from ragworker.api.services import RedisAwayError, Services
+from ragworker.api.services import RedisAwayError, Services, StoreAwayError
+from ragworker.api.uploads import Document
 from ragworker.background import BackgroundFullError
 from ragworker.queue import UnknownJobError
 from ragworker.settings import FlagSource, Settings
 
+ROUTES: Final[tuple[Any, ...]] = (*jobs.router.routes, *operations.router.routes)
+
+_UNREADABLE: Final = Problem("invalid-request", "body: expected JSON in UTF-8")
+
 #: What an exception that leaves a route is answered with.
 ANSWERS: Final[Mapping[type[Exception], Callable[[Any], HTTPException]]] = {
-    HTTPException: lambda error: error,
+    HTTPException: lambda error: _UNREADABLE if error.status_code == 400 else error,
     RequestValidationError: lambda error: invalid_request(error.errors()),
     UnknownJobError: lambda error: Problem("job-not-found", f"job {error} was forgotten meanwhile"),
     RedisAwayError: lambda error: Problem(
         "unavailable",
         f"Redis did not answer ({error}); the job itself is safe, ask again",
         headers=RETRY_AFTER,
+    ),
+    StoreAwayError: lambda error: Problem(
+        "unavailable", f"SQL did not answer ({error}); ask again, it is safe", headers=RETRY_AFTER
     ),
     BackgroundFullError: lambda error: Problem(
         "unavailable",
@@ -55,8 +64,13 @@ def create_app(settings: Settings, *, flag: FlagSource | None = None) -> FastAPI
             await services.close()
 
     async def answered(request: Request, error: Exception) -> Response:
-        answer = next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
-        return problem_response(request, answer(error))
+        answer = next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)(error)
+        if answer.status_code == 405:
+            # The framework names the methods of the first route that fits, not of all.
+            fitting = [route for route in ROUTES if route.matches(request.scope)[0] is not Match.NONE]
+            allowed = sorted({method for route in fitting for method in route.methods})
+            answer.headers = {"Allow": ", ".join(allowed)} if allowed else answer.headers
+        return problem_response(request, answer)
 
     # The interactive documentation loads scripts from elsewhere; the schema at /openapi.json needs nothing.
     app = FastAPI(
@@ -86,7 +100,9 @@ def _openapi(app: FastAPI, *, guarded: bool) -> dict[str, Any]:
         title=app.title, version=app.version, routes=app.routes, description=ragworker.__doc__
     )
     parts = document["components"]
-    parts["schemas"]["Problem"] = ProblemBody.model_json_schema()
+    for name, model in (("Problem", ProblemBody), ("Document", Document)):
+        parts["schemas"][name] = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        parts["schemas"][name].pop("$defs", None)
     parts["headers"] = {name: {"schema": {"type": "string"}, "required": True} for name in ID_HEADERS}
     for path, operations_ in document["paths"].items():
         for operation in operations_.values():

@@ -8,15 +8,16 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
-from ragworker.api.bodies import CancelRequest, DeadLetter, DeadLetters, Job, Receipt, Submission
+from ragworker.api.bodies import CancelRequest, DeadLetter, DeadLetters, Job, Receipt, Rollback, Submission
 from ragworker.api.context import Caller
 from ragworker.api.events import event_stream, resumable_id
 from ragworker.api.problems import RETRY_AFTER, Problem, answers
-from ragworker.api.services import Services
+from ragworker.api.services import JOB_ID, Services
 from ragworker.api.submissions import content_key
 from ragworker.api.uploads import SUBMISSION
 from ragworker.job import JobState, JobView, NewJob
 from ragworker.logs import bind_context, get_logger
+from ragworker.store import RollbackResult
 from ragworker.tracing import parent_id, submit_span
 
 logger = get_logger(__name__)
@@ -47,7 +48,8 @@ async def caller_of(request: Request) -> Caller:
 
 Here = Annotated[Services, Depends(services_of)]
 Who = Annotated[Caller, Depends(caller_of)]
-JobId = Annotated[str, Path(description="as the submission's answer gave it")]
+#: The form is only told: an id of another form is unknown, and so a 404.
+JobId = Annotated[str, Path(json_schema_extra={"pattern": JOB_ID})]
 
 
 async def own_job(services: Here, caller: Who, job_id: JobId) -> AsyncIterator[JobView]:
@@ -77,7 +79,7 @@ OwnDeadLetter = Annotated[JobView, Depends(own_dead_letter)]
         200: {"model": Submission, "description": "The work was known already"},
         **answers("upload-too-slow", "payload-too-large", "unsupported-media-type", "too-many-uploads"),
     },
-    openapi_extra=SUBMISSION,
+    openapi_extra={"requestBody": SUBMISSION},
 )
 async def submit(
     request: Request,
@@ -137,6 +139,29 @@ async def cancel(services: Here, caller: Who, view: OwnJob, wish: CancelRequest 
         raise Problem("job-already-finished", f"expected a job that has not ended, this one is {state}")
     logger.info("job.cancel_requested", extra={"fields": {"state": state.value}})
     return _receipt(caller, view, state)
+
+
+@router.post(
+    "/jobs/{job_id}/rollback",
+    response_model=Rollback,
+    responses=answers("job-not-found", "rollback-too-late", "nothing-to-roll-back"),
+)
+async def roll_back(services: Here, caller: Who, view: OwnJob) -> Any:
+    """Undo the committed effect of a job within its window (spec D3). Asked again, it says the same again."""
+    result = RollbackResult.NOTHING
+    if view.state.terminal:
+        result = await services.roll_back(view.job_id, by=caller.user_id)
+    if result is RollbackResult.NOTHING:
+        raise Problem("nothing-to-roll-back", f"expected a job that is done, this one is {view.state}")
+    if result is RollbackResult.TOO_LATE:
+        wish = (
+            f"expected a commit of the last {services.settings.rollback_seconds:g} s (RAG_ROLLBACK_SECONDS)"
+        )
+        raise Problem("rollback-too-late", f"{wish}, this one is older and stays")
+    # Also where an earlier request undid the effect: it may not have come as far as this.
+    await services.ask(services.queues[view.mode].rolled_back(view.job_id, by=caller.user_id), "rollback")
+    logger.info("job.rolled_back", extra={"fields": {"by": caller.user_id, "result": result.value}})
+    return {**_receipt(caller, view, JobState.CANCELLED).model_dump(), "rolled_back": True}
 
 
 @router.get(

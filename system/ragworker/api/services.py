@@ -27,7 +27,7 @@ from ragworker.job import Figures, JobState, JobView, NewJob, Priority, Submitte
 from ragworker.logs import get_logger
 from ragworker.queue import Queue
 from ragworker.settings import FlagSource, Settings
-from ragworker.store import Store
+from ragworker.store import RollbackResult, Store
 from ragworker.telemetry import ProcessFigures
 
 logger = get_logger(__name__)
@@ -41,10 +41,18 @@ JOB_ID: Final = r"^[A-Za-z0-9._-]{1,80}$"
 
 #: What Redis being away looks like from here.
 REDIS_AWAY: Final = (RedisError, OSError, TimeoutError)
+STORE_AWAY: Final = (SQLAlchemyError, OSError, TimeoutError)
+
+#: How long a request waits for SQL to write.
+STORE_SECONDS: Final = 10.0
 
 
 class RedisAwayError(Exception):
     """Redis did not answer in time; the message says what was asked."""
+
+
+class StoreAwayError(Exception):
+    """SQL did not answer in time; the message says what was asked."""
 
 
 class Services:
@@ -154,6 +162,20 @@ class Services:
             )
         return view
 
+    async def roll_back(self, job_id: str, *, by: str) -> RollbackResult:
+        """Undo the effect of an ended job in SQL. StoreAwayError: it may be undone all the same, ask again."""
+
+        def undo() -> RollbackResult:
+            self.store.create_schema()
+            return self.store.rollback(job_id, by=by, window_seconds=self.settings.rollback_seconds)
+
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                return await asyncio.to_thread(undo)
+        except STORE_AWAY as error:
+            logger.warning("store.unreachable", extra={"fields": {"reason": type(error).__name__}})
+            raise StoreAwayError("rollback") from error
+
     async def _find_queued(self, job_id: str) -> JobView | None:
         here = await self.background.queue.get(job_id)
         if here is not None and (not here.state.terminal or here.state is JobState.DONE):
@@ -171,7 +193,7 @@ class Services:
         try:
             async with asyncio.timeout(PART_SECONDS):
                 row = await asyncio.to_thread(self.store.committed, job_id)
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
+        except STORE_AWAY as error:
             logger.warning("store.unreachable", extra={"fields": {"reason": type(error).__name__}})
             return None
         if row is None:

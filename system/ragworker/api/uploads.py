@@ -12,9 +12,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from python_multipart.exceptions import MultipartParseError
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -50,6 +50,10 @@ MAX_NAME_CHARS: Final = 255
 _NO_TYPE: Final = ("", "application/octet-stream")
 
 
+#: Parameters such as a charset are taken too; the OpenAPI document need not say so.
+_SHOWN_TYPES: Final = Field(json_schema_extra={"enum": [*sorted(SUPPORTED_MEDIA_TYPES)]})
+
+
 class Document(BaseModel):
     """The JSON form of a submission; unknown keys are refused, because they are misspelt ones."""
 
@@ -57,29 +61,28 @@ class Document(BaseModel):
 
     text: str
     name: str = "document.txt"
-    media_type: str = "text/plain"
+    media_type: Annotated[str, _SHOWN_TYPES] = "text/plain"
     priority: Priority = Priority.NORMAL
 
 
 #: Both forms, for the OpenAPI document; a body has to be read by hand to be bounded.
 SUBMISSION: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": Document.model_json_schema()},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "priority": {"type": "string", "enum": list(Priority), "default": "normal"},
-                    },
-                }
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"$ref": "#/components/schemas/Document"}},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "additionalProperties": False,
+                "properties": {
+                    "file": {"type": "string", "format": "binary"},
+                    "priority": {"$ref": "#/components/schemas/Priority"},
+                },
             },
+            "encoding": {"file": {"contentType": ", ".join(sorted(SUPPORTED_MEDIA_TYPES))}},
         },
-    }
+    },
 }
 
 

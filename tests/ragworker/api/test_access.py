@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from api_process import SECRET, Api
+from api_process import SECRET, Api, routes_of
 from test_auth import FORGED, claims, signed
 
+from ragworker.api import jobs
 from ragworker.errors import ErrorCode
 from ragworker.job import JobError, OutcomeKind
 
+#: Every route below /rag/, as the app itself lists them, and one that does not exist.
 ROUTES = [
-    ("POST", "/rag/jobs"),
-    ("GET", "/rag/jobs/x"),
-    ("POST", "/rag/jobs/x/cancel"),
-    ("GET", "/rag/jobs/x/events"),
-    ("GET", "/rag/dlq"),
-    ("GET", "/rag/dlq/x"),
-    ("POST", "/rag/dlq/x/requeue"),
-    ("DELETE", "/rag/dlq/x"),
+    *((method, path.replace("{job_id}", "x")) for method, path in routes_of(jobs.router)),
     ("GET", "/rag/anything"),
 ]
+
+#: What a stranger is answered on each route that names a job; a route that is not listed fails the test.
+STRANGERS = {
+    ("GET", "/rag/jobs/{job_id}"): 404,
+    ("GET", "/rag/jobs/{job_id}/events"): 404,
+    ("POST", "/rag/jobs/{job_id}/cancel"): 404,
+    ("POST", "/rag/jobs/{job_id}/rollback"): 404,
+    ("GET", "/rag/dlq/{job_id}"): 404,
+    ("POST", "/rag/dlq/{job_id}/requeue"): 404,
+    ("DELETE", "/rag/dlq/{job_id}"): 404,
+}
 
 
 def bearer(user_id: str) -> dict[str, str]:
@@ -58,26 +66,49 @@ def test_user_of_the_token_owns_the_job(guarded_api: Api) -> None:
     assert SECRET not in log
 
 
-def test_another_users_job_is_404(guarded_api: Api) -> None:
-    """To everybody else a job does not exist, alive or dead; same text, other user is another job."""
+@pytest.mark.parametrize("state", ["queued", "running", "done", "dead", "cancelled"])
+@pytest.mark.parametrize("mode", ["durable", "background"])
+def test_another_users_job_is_404_on_every_route(guarded_api: Api, mode: str, state: str) -> None:
+    """To everybody else a job does not exist, in whatever state and mode: the answers are those of no job at all."""
     alice, bob = bearer("alice"), bearer("bob")
-    mine = guarded_api.submit("the same text of two users", headers=alice, priority="high").json()["job_id"]
-    error = JobError(ErrorCode.VALIDATION_ERROR, "no words")
-    guarded_api.settle(guarded_api.claim(), OutcomeKind.DEAD, error=error)
-    theirs = guarded_api.submit("the same text of two users", headers=bob).json()["job_id"]
-    assert mine != theirs
-    for method, path in [
-        ("GET", f"/rag/jobs/{mine}"),
-        ("GET", f"/rag/jobs/{mine}/events"),
-        ("POST", f"/rag/jobs/{mine}/cancel"),
-        ("GET", f"/rag/dlq/{mine}"),
-        ("POST", f"/rag/dlq/{mine}/requeue"),
-        ("DELETE", f"/rag/dlq/{mine}"),
-    ]:
-        assert guarded_api.client.request(method, path, headers=bob).status_code == 404, (method, path)
+    text = f"the same text of two users {mode} {state}"
+    guarded_api.set_flag("true" if mode == "durable" else "false")
+    mine = guarded_api.submit(text, headers=alice, priority="high").json()["job_id"]
+    if mode == "durable" and state in ("running", "done", "dead"):
+        job = guarded_api.claim()
+        error = JobError(ErrorCode.VALIDATION_ERROR, "no words")
+        if state == "done":
+            guarded_api.settle(job, OutcomeKind.DONE)
+        elif state == "dead":
+            guarded_api.settle(job, OutcomeKind.DEAD, error=error)
+    elif state == "cancelled":
+        guarded_api.client.post(f"/rag/jobs/{mine}/cancel", headers=alice)
+    assert {(method, path) for method, path in routes_of(jobs.router) if "{job_id}" in path} == set(STRANGERS)
+    for (method, path), status in STRANGERS.items():
+        answers = [
+            guarded_api.client.request(method, path.replace("{job_id}", job_id), headers=bob)
+            for job_id in (mine, "job-" + "0" * 32)
+        ]
+        assert [answer.status_code for answer in answers] == [status, status], (method, path)
+        said, of_none = ({**answer.json(), "request_id": 0, "trace_id": 0} for answer in answers)
+        assert json.dumps(said).replace(mine, "job-" + "0" * 32) == json.dumps(of_none)
     assert guarded_api.client.get("/rag/dlq", headers=bob).json() == {"entries": [], "count": 0}
-    assert guarded_api.client.get("/rag/dlq", headers=alice).json()["count"] == 1
-    assert (
-        guarded_api.client.get(f"/rag/dlq/{mine}", headers=alice).json()["error"]["code"]
-        == "VALIDATION_ERROR"
-    )
+    theirs = guarded_api.submit(text, headers=bob).json()["job_id"]
+    assert theirs != mine
+    assert guarded_api.client.get(f"/rag/jobs/{mine}", headers=alice).json()["user_id"] == "alice"
+    listed = guarded_api.client.get("/rag/dlq", headers=alice).json()["entries"]
+    assert (mine in [entry["job_id"] for entry in listed]) == (mode == "durable" and state == "dead")
+    # No job stays that the next case would claim in place of its own.
+    guarded_api.client.post(f"/rag/jobs/{mine}/cancel", headers=alice)
+    guarded_api.client.post(f"/rag/jobs/{theirs}/cancel", headers=bob)
+    guarded_api.set_flag("true")
+
+
+def test_same_key_of_two_users_is_two_jobs(guarded_api: Api) -> None:
+    """An Idempotency-Key names work of one user: another one can neither find nor block it with the same key."""
+    answers = [
+        guarded_api.submit("text", headers={**bearer(user), "Idempotency-Key": "order-7"})
+        for user in ("alice", "bob", "alice")
+    ]
+    assert [answer.status_code for answer in answers] == [202, 202, 200]
+    assert answers[0].json()["job_id"] == answers[2].json()["job_id"] != answers[1].json()["job_id"]
