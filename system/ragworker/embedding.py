@@ -108,10 +108,8 @@ class EmbeddingClient:
         body = None
         while body is None:
             leave_by = await self._limiter.acquire(tokens)
-            with (
-                suppress(_TooLateError),
-                span("embed", "client", {"rag.chunks": len(texts), "rag.tokens": tokens}),
-            ):
+            about = {"rag.chunks": len(texts), "rag.tokens": tokens}
+            with span("embed", "client", about), suppress(_TooLateError):
                 body = await self._request(texts, tokens=tokens, leave_by=leave_by)
         if len(body) <= PARSE_INLINE_BYTES:
             return parse_vectors(body, expected=len(texts))
