@@ -66,7 +66,3 @@ class Stats:
         """The figures since the last call; they start again from nothing."""
         figures, self._figures = self._figures, {}
         return figures
-
-    def peek(self) -> dict[str, float]:
-        """The figures so far."""
-        return dict(self._figures)
