@@ -11,10 +11,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from types import ModuleType
+from typing import Any, Final, NoReturn, cast
 
 from ragworker import __version__
 from ragworker.logs import configure_logging
@@ -24,6 +26,10 @@ EXIT_REFUSED: Final = 1
 EXIT_UNREACHABLE: Final = 3
 EXIT_BAD_INPUT: Final = 4
 EXIT_INTERRUPTED: Final = 130
+
+#: What libraries take along where it happens to be installed, at 7 MB a worker: httpx its command line with rich and
+#: pygments, redis-py its metrics.
+UNUSED: Final = ("httpx._main", "opentelemetry.sdk.metrics")
 
 EPILOG: Final = """\
 examples:
@@ -61,8 +67,22 @@ def _api(settings: Settings, _: argparse.Namespace) -> int:
 
 def _worker(settings: Settings, _: argparse.Namespace) -> int:
     configure_logging(settings, service="ragworker-worker", secrets=settings.secrets)
-    status: int = import_module("ragworker.process").main(settings)
+    with _unimportable(*UNUSED):
+        process = import_module("ragworker.process")
+    status: int = process.main(settings)
     return status
+
+
+@contextmanager
+def _unimportable(*names: str) -> Iterator[None]:
+    """Inside the block these modules are not found, unless they are there already."""
+    hidden = dict.fromkeys(name for name in names if name not in sys.modules)
+    sys.modules.update(cast("dict[str, ModuleType]", hidden))  # None is Python's own sign for it
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def _on_queue(verb: str) -> Callable[[Settings, argparse.Namespace], int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,9 @@ GROWTH_MB = 32.0
 
 #: What it may have at most, whatever the document.
 PEAK_MB = 150.0
+
+#: A worker that has nothing to do, on SQLite and without traces.
+IDLE_MB = 60.0
 
 
 def memory_mb(pid: int, name: str) -> float:
@@ -132,3 +137,23 @@ async def test_word_without_end_is_refused(
     assert (view.error.code, view.attempt) == ("DOCUMENT_TOO_LARGE", 1)
     assert peak_mb < PEAK_MB
     assert embedding.requests == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+async def test_idle_worker_is_small(
+    tmp_path: Path, redis_server: RedisServer, embedding: EmbeddingServer
+) -> None:
+    """`ragworker worker` with nothing to do takes less than 60 MB, libraries that it does not need left out."""
+    lane = make_lane(tmp_path, redis_server.url, embedding)
+    log = tmp_path / "worker-cli.log"
+    command = [sys.executable, "-m", "ragworker", "worker"]
+    with log.open("wb") as stderr:
+        lane.processes.append(subprocess.Popen(command, env={**os.environ, **lane.environ}, stderr=stderr))
+
+    async def ready() -> bool:
+        return any(line["message"] == "worker.ready" for line in lane.log_lines())
+
+    await wait_until(ready, seconds=20, what="the worker to be ready")
+    idle_mb = memory_mb(lane.processes[0].pid, "VmRSS")
+    lane.stop()
+    assert idle_mb < IDLE_MB
