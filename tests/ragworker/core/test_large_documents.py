@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from core_parts import EmbeddingServer, RedisServer, ended, make_lane, new_job, wait_until
+from core_parts import EmbeddingServer, Lane, RedisServer, ended, make_lane, new_job, wait_until
 
 from ragworker.chunking import ChunkPlan
 from ragworker.connection import connect
@@ -36,6 +36,12 @@ def memory_mb(pid: int, name: str) -> float:
     """A line of /proc/PID/status."""
     lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
+
+
+def command_line_worker(lane: Lane, log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "ragworker", "worker"]
+    with log.open("wb") as stderr:
+        return subprocess.Popen(command, env={**os.environ, **lane.environ}, stderr=stderr)
 
 
 def english(size: int) -> bytes:
@@ -145,10 +151,7 @@ async def test_idle_worker_is_small(
 ) -> None:
     """`ragworker worker` with nothing to do takes less than 60 MB, libraries that it does not need left out."""
     lane = make_lane(tmp_path, redis_server.url, embedding)
-    log = tmp_path / "worker-cli.log"
-    command = [sys.executable, "-m", "ragworker", "worker"]
-    with log.open("wb") as stderr:
-        lane.processes.append(subprocess.Popen(command, env={**os.environ, **lane.environ}, stderr=stderr))
+    lane.processes.append(command_line_worker(lane, tmp_path / "worker-cli.log"))
 
     async def ready() -> bool:
         return any(line["message"] == "worker.ready" for line in lane.log_lines())
