@@ -57,6 +57,14 @@ def gather(variants: Iterable[Variant], *, redis_version: str) -> dict[str, Any]
     }
 
 
+def busy_note(known: dict[str, Any]) -> str:
+    """A warning when others kept the machine busy at the start of the run; "" when not."""
+    load, cores = known["machine"]["load_average_before"][0], known["machine"]["cores"]
+    if load <= cores / 2:
+        return ""
+    return f"The machine was busy before the run (load {load:.1f} on {cores} cores): trust ratios of many rounds only."
+
+
 def _versions(environment: str) -> dict[str, str]:
     told: dict[str, str] = json.loads(_output([python_of(environment), "-c", _LIST]) or "{}")
     return {

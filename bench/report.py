@@ -20,7 +20,12 @@ _WAITS = {Figure.START_P50: "p50 ms", Figure.START_P99: "p99 ms", Figure.IDLE_RS
 _CRASHES = {
     f"crash_{way}_{what}": f"{way}: {text}"
     for way in ("new", "running")
-    for what, text in (("s", "s"), ("lost", "lost"), ("again", "run again"), ("twice", "effect twice"))
+    for what, text in (
+        ("s", "s"),
+        ("lost", "not done in 20 s"),
+        ("again", "run again"),
+        ("twice", "effect twice"),
+    )
 }
 _RAW = {Figure.RAW_ENQUEUE: "enqueue/s", Figure.RAW_CONSUME: "read+ack+del/s"}
 _TABLES = (
@@ -31,7 +36,13 @@ _TABLES = (
 )
 
 
-def text(samples: Sequence[Sample], lines: Sequence[Line], lean: Sequence[Line], notes: Sequence[str]) -> str:
+def text(
+    samples: Sequence[Sample],
+    lines: Sequence[Line],
+    lean: Sequence[Line],
+    notes: Sequence[str],
+    busy: str = "",
+) -> str:
     """Everything that a run prints; the last line is the verdict."""
     parts = [_table(samples, title, columns, form) for title, columns, form in _TABLES]
     parts.append(
@@ -40,6 +51,8 @@ def text(samples: Sequence[Sample], lines: Sequence[Line], lean: Sequence[Line],
     measured = [_line(line) for line in lean if line.ratio is not None]
     if measured:
         parts.append("\n".join([f"The same for {_label(OURS_LEAN)}, not judged", *measured]))
+    if busy:
+        parts.append(busy)
     if notes:
         parts.append("\n".join(["Not measured", *(f"  {note}" for note in notes)]))
     return "\n\n".join([part for part in parts if part] + [verdict(lines)])

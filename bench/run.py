@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -68,7 +69,14 @@ class Run:
         self._write(number, scenario, variant, {"not_measured": why})
 
     def _write(self, number: int, scenario: Scenario, variant: Variant, what: dict[str, Any]) -> None:
-        line = {"round": number, "scenario": scenario, "variant": variant.name, "at": time.time(), **what}
+        line = {
+            "round": number,
+            "scenario": scenario,
+            "variant": variant.name,
+            "at": time.time(),
+            "load": os.getloadavg()[0],
+            **what,
+        }
         with (self.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -108,7 +116,7 @@ def _run(arguments: argparse.Namespace) -> int:
     lines = judge(run.samples)
     lean = judge(run.samples, ours=OURS_LEAN)
     notes = run.notes + _quoted(chosen, wanted)
-    text = report.text(run.samples, lines, lean, notes)
+    text = report.text(run.samples, lines, lean, notes, facts.busy_note(known))
     (folder / "report.txt").write_text(text + "\n", encoding="utf-8")
     _say(f"kept in {folder}")
     print(report.as_json(run.samples, lines, lean, notes, known) if arguments.json else text, flush=True)

@@ -152,6 +152,7 @@ def test_percentiles_are_values_that_were_measured() -> None:
     """Nearest rank: of 1,000 waits the p99 is the 990th."""
     assert percentile(range(1, 1001), 99) == 990
     assert percentile(range(1, 1001), 50) == 500
+    assert percentile([1.0, 2.0, 3.0], 50) == 2.0
     assert percentile([7.0], 99) == 7.0
 
 
