@@ -43,6 +43,17 @@ RESUBSCRIBE_SECONDS: Final = 0.5
 
 _EVENT_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
+#: One event, for the OpenAPI document. `data` is an object: job_id, state, at_ms; of a progress also stage, done, total.
+SENT_EVENT: Final = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": list(EventKind)},
+        "id": {"type": "string", "pattern": f"^{_EVENT_ID.pattern}$"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
+
 _AWAY: Final = (RedisError, OSError, TimeoutError)
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from ragworker.api.bodies import CancelRequest, DeadLetter, DeadLetters, Job, Receipt, Rollback, Submission
 from ragworker.api.context import Caller
-from ragworker.api.events import event_stream, resumable_id
+from ragworker.api.events import SENT_EVENT, event_stream, resumable_id
 from ragworker.api.problems import RETRY_AFTER, Problem, answers
 from ragworker.api.services import JOB_ID, Services
 from ragworker.api.submissions import content_key
@@ -169,8 +169,8 @@ async def roll_back(services: Here, caller: Who, view: OwnJob) -> Any:
     response_class=Response,
     responses={
         200: {
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
-            "description": "Until the job ends",
+            "content": {"text/event-stream": {"itemSchema": SENT_EVENT}},
+            "description": "`state`, `progress` and, last, `end`",
         },
         **answers("job-not-found"),
     },
