@@ -64,9 +64,21 @@ class Delivery:
 
     async def document(self) -> AsyncIterator[bytes]:
         """The document in pieces, whole or up to where its bytes are gone; waits while Redis is away."""
+        done = 0
         pieces = self.queue.document(self.job)
-        while (piece := await patiently(lambda: anext(pieces, None))) is not None:
+
+        async def take() -> bytes:
+            nonlocal pieces
+            try:
+                return await anext(pieces, b"")
+            except AWAY:
+                # A generator that raised is over; another one goes on where it stood.
+                pieces = self.queue.document(self.job, start=done)
+                raise
+
+        while piece := await patiently(take):
             yield piece
+            done += len(piece)
 
     async def progressed(self, stage: str, done: int, total: int) -> None:
         """Tell listeners, and look for a cancel request: between any two batches (spec D1). Never fails."""

@@ -157,14 +157,14 @@ class Queue:
         self._next_due_seconds = next_due_ms / 1000 if next_due_ms >= 0 else math.inf
         return [rows.claimed_job(row) for row in claims]
 
-    async def document(self, job: ClaimedJob) -> AsyncIterator[bytes]:
-        """The document in pieces of at most 1 MiB; it ends early, or has none, when its bytes are gone."""
+    async def document(self, job: ClaimedJob, *, start: int = 0) -> AsyncIterator[bytes]:
+        """The document from `start` on in pieces of at most 1 MiB; ends early, or has none, when its bytes are gone."""
         if job.payload is not None:
-            yield job.payload
+            yield job.payload[start:]
             return
-        for start in range(0, job.bytes, PIECE_BYTES):
+        for place in range(start, job.bytes, PIECE_BYTES):
             key = f"{self.prefix}payload:{job.job_id}"
-            piece: Any = await self._redis.getrange(key, start, start + PIECE_BYTES - 1)
+            piece: Any = await self._redis.getrange(key, place, place + PIECE_BYTES - 1)
             if not piece:
                 return
             yield piece

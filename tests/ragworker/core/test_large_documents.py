@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import redis.asyncio
 from core_parts import EmbeddingServer, Lane, RedisServer, ended, make_lane, new_job, wait_until
 
 from ragworker.chunking import ChunkPlan
 from ragworker.connection import connect
+from ragworker.delivery import Delivery
 from ragworker.job import JobState
 from ragworker.queue import Queue
 
@@ -160,3 +162,23 @@ async def test_idle_worker_is_small(
     idle_mb = memory_mb(lane.processes[0].pid, "VmRSS")
     lane.stop()
     assert idle_mb < IDLE_MB
+
+
+async def test_redis_that_blinks_costs_no_document(
+    client: redis.asyncio.Redis, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection lost between two pieces is waited out: the next piece follows, and none is missing."""
+    payload = english(3 << 20)
+    await queue.submit(new_job("large", payload=payload))
+    job = (await queue.claim("w1", limit=1))[0]
+    real, calls = client.getrange, []
+
+    async def getrange(*args: object) -> object:
+        calls.append(args)
+        if len(calls) == 2:
+            raise redis.ConnectionError("the server is gone for a moment")
+        return await real(*args)
+
+    monkeypatch.setattr(client, "getrange", getrange)
+    assert b"".join([piece async for piece in Delivery(job, queue, "w1").document()]) == payload
+    assert len(calls) == 4
