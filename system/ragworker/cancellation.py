@@ -19,12 +19,14 @@ class Cancellation:
 
     def __init__(self, reason: str | None = None) -> None:
         self.reason = reason
-        self._requested = asyncio.Event()
+        #: Made when somebody waits for it: most jobs never do.
+        self._requested: asyncio.Event | None = None
 
     def request(self, reason: str) -> None:
         """Cancel; the first reason stays."""
         self.reason = self.reason or reason
-        self._requested.set()
+        if self._requested is not None:
+            self._requested.set()
 
     def check(self) -> None:
         """WorkerCancellationError when somebody cancelled."""
@@ -33,6 +35,9 @@ class Cancellation:
 
     async def race(self, work: Coroutine[Any, Any, Answer]) -> Answer:
         """Do `work`, but stop it and raise WorkerCancellationError as soon as somebody cancels."""
+        self._requested = asyncio.Event()
+        if self.reason is not None:
+            self._requested.set()
         task = asyncio.ensure_future(work)
         cancelled = asyncio.ensure_future(self._requested.wait())
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import hiredis
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -34,10 +35,19 @@ def connect(url: str) -> redis.asyncio.Redis:
         "socket_connect_timeout": CONNECT_SECONDS,
         "retry": Retry(NoBackoff(), 1),
     }
-    if urlsplit(url).scheme in ("sentinel", "sentinels"):
-        return _of_sentinels(url, options)
-    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url, **options)
+    sentinels = urlsplit(url).scheme in ("sentinel", "sentinels")
+    client = _of_sentinels(url, options) if sentinels else redis.asyncio.Redis.from_url(url, **options)
+    pool: Any = client.connection_pool
+    pool.connection_class = type("PackingConnection", (_Packing, pool.connection_class), {})
     return client
+
+
+class _Packing:
+    """Commands packed by hiredis: redis-py does so for its synchronous connections only."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        name = args[0].encode() if isinstance(args[0], str) else bytes(args[0])
+        return [hiredis.pack_command((*name.split(), *args[1:]))]
 
 
 def _of_sentinels(url: str, options: dict[str, Any]) -> redis.asyncio.Redis:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 #: `bytes` where a class has a field of that name.
 Payload = bytes
@@ -104,8 +104,7 @@ class Submitted:
     duplicate: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedJob:
+class ClaimedJob(NamedTuple):
     """One delivery of a job to one worker. `fence` is higher than that of every earlier delivery.
 
     `payload` is the document when it is small enough to come with the claim; else `Queue.document` reads it.
@@ -127,10 +126,14 @@ class ClaimedJob:
     created_ms: int = 0
     #: When the job last entered the queue from outside (submit or requeue); older cancel requests are void.
     queued_ms: int = 0
-    payload: Payload | None = field(default=None, repr=False)
+    payload: Payload | None = None
     cancel: str | None = None
     #: The span under which it was submitted: parent of its deliveries' spans (tracing.py).
     span_id: str = ""
+
+    def __repr__(self) -> str:
+        """Which delivery it is; the rest may hold a document."""
+        return f"ClaimedJob({self.job_id!r}, fence={self.fence}, attempt={self.attempt})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +154,7 @@ class Figures:
     cost_usd: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A worker's report on one delivery; refused when `fence` is not the job's newest."""
 
     job_id: str

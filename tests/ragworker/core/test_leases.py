@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 import redis.asyncio
@@ -184,7 +183,7 @@ async def test_request_written_by_hand_counts_for_one_life_only(
     assert await queue.cancelled_among([job]) == {job.fence: "by hand"}
     await queue.close_requests([job])
     assert await queue.cancelled_among([job]) == {job.fence: "by hand"}
-    assert await queue.cancelled_among([replace(job, queued_ms=job.queued_ms + 1)]) == {}
+    assert await queue.cancelled_among([job._replace(queued_ms=job.queued_ms + 1)]) == {}
     assert await client.ttl(f"job:cancel:{job_id}") > 0
 
 
