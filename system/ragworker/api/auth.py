@@ -1,4 +1,4 @@
-"""Learn who calls from a verified JWT (spec G4). Knows no HTTP beyond the text of one header.
+"""Learn who calls from a verified JWT (spec G4). Of HTTP it knows one header.
 
 A token's own header chooses between the keys that we have, never what is done with them (RFC 8725, sections
 3.1 and 3.2): HS256 is checked with the shared secret alone, RS256 with a key of the JWKS alone, everything
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import jwt
 
+from ragworker.api.problems import Problem, UnavailableError
 from ragworker.logs import get_logger
 from ragworker.settings import Settings, SettingsError
 
@@ -52,12 +53,11 @@ MAX_AGE_SECONDS: Final = 300.0
 MAX_KEY_SET_BYTES: Final = 256 * 1024
 
 
-class AuthError(Exception):
-    """The caller is not known. The message names the check that failed and never repeats the token."""
+class AuthError(Problem):
+    """401: the caller is not known. The detail names the check that failed and never repeats the token."""
 
-
-class KeysAwayError(Exception):
-    """The key set could never be fetched: nobody can be known now, which is not the caller's fault."""
+    def __init__(self, detail: str) -> None:
+        super().__init__("unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="ragworker"'})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Authenticator:
         return bool(self.secret or self.keys)
 
     async def user_of(self, authorizations: Sequence[str]) -> str:
-        """The verified `sub`. AuthError: missing, malformed, forged or out of date; KeysAwayError."""
+        """The verified `sub`. AuthError: missing, malformed, forged or out of date; UnavailableError."""
         if not self.required:
             return ANONYMOUS
         token = _bearer_token(authorizations)
@@ -102,7 +102,8 @@ class Authenticator:
                 options={"require": ["exp", "sub", *bound], "verify_aud": bool(self.audience)},
             )
         except jwt.PyJWTError as error:
-            raise AuthError(f"expected a valid token, it was refused: {_why(error)}") from None
+            why = _REFUSALS.get(type(error), "it cannot be read")
+            raise AuthError(f"expected a valid token, it was refused: {why}") from None
         subject = claims["sub"]
         if not 1 <= len(subject) <= MAX_SUBJECT_CHARS or not subject.isprintable():
             raise AuthError(f"expected a sub claim of 1 to {MAX_SUBJECT_CHARS} printable characters")
@@ -130,7 +131,7 @@ class KeySet:
         self._reading: asyncio.Task[None] | None = None
 
     async def find(self, kid: str | None) -> jwt.PyJWK:
-        """The key of this id. InvalidKeyError when the set has none, KeysAwayError when there is no set."""
+        """The key of this id. InvalidKeyError when the set has none, UnavailableError when there is no set."""
         patience = MAX_AGE_SECONDS if kid in self._keys else REFETCH_SECONDS
         if monotonic() - self._read_at > patience:
             self._read_at = monotonic()
@@ -139,7 +140,8 @@ class KeySet:
             # Shared by all who wait: one that leaves must not end it for the others.
             await asyncio.shield(self._reading)
         if not self._keys:
-            raise KeysAwayError("the key set that tokens are checked with cannot be read (RAG_JWT_JWKS_URL)")
+            # Nobody can be known now, which is not the caller's fault.
+            raise UnavailableError("the keys that tokens are checked with cannot be read (RAG_JWT_JWKS_URL)")
         if kid not in self._keys:
             raise jwt.InvalidKeyError
         return self._keys[kid]
@@ -205,17 +207,13 @@ def _bearer_token(authorizations: Sequence[str]) -> str:
 
 
 #: Our words for the library's refusals; its own messages may quote parts of the token.
-_REFUSALS: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (jwt.ExpiredSignatureError, "it has expired (exp)"),
-    (jwt.ImmatureSignatureError, "it is not valid yet (nbf or iat)"),
-    (jwt.InvalidAudienceError, "it is for another audience (aud)"),
-    (jwt.InvalidIssuerError, "it comes from another issuer (iss)"),
-    (jwt.InvalidSignatureError, "its signature does not fit"),
-    (jwt.InvalidAlgorithmError, "its algorithm (alg) is none that is accepted here"),
-    (jwt.InvalidKeyError, "its key (kid) is not in the key set"),
-    (jwt.MissingRequiredClaimError, "it lacks a required claim (exp, sub, aud or iss)"),
-)
-
-
-def _why(error: Exception) -> str:
-    return next((words for kind, words in _REFUSALS if isinstance(error, kind)), "it cannot be read")
+_REFUSALS: Final[Mapping[type[Exception], str]] = {
+    jwt.ExpiredSignatureError: "it has expired (exp)",
+    jwt.ImmatureSignatureError: "it is not valid yet (nbf or iat)",
+    jwt.InvalidAudienceError: "it is for another audience (aud)",
+    jwt.InvalidIssuerError: "it comes from another issuer (iss)",
+    jwt.InvalidSignatureError: "its signature does not fit",
+    jwt.InvalidAlgorithmError: "its algorithm (alg) is none that is accepted here",
+    jwt.InvalidKeyError: "its key (kid) is not in the key set",
+    jwt.MissingRequiredClaimError: "it lacks a required claim (exp, sub, aud or iss)",
+}

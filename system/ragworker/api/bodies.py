@@ -144,21 +144,6 @@ class Readiness(BaseModel):
     parts: dict[str, str]
 
 
-class ProblemBody(BaseModel):
-    """RFC 9457, with the ids of the request and, for a 422, what was wrong where."""
-
-    model_config = ConfigDict(title="Problem")
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    request_id: str | None
-    trace_id: str | None
-    errors: list[dict[Literal["at", "message"], str]] = []
-
-
 def job_body(view: JobView) -> dict[str, Any]:
     """A job as the API shows it."""
     return Job.model_validate(view).model_dump(mode="json")

@@ -25,8 +25,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ragworker.api.auth import Authenticator, AuthError, KeysAwayError
-from ragworker.api.problems import RETRY_AFTER, Problem, problem_response
+from ragworker.api.auth import Authenticator
+from ragworker.api.problems import Problem, problem_response
 from ragworker.api.uploads import bounded_body
 from ragworker.api.user_limit import UserLimit
 from ragworker.logs import bind_context, get_logger
@@ -132,10 +132,9 @@ class RequestContext:
         except Exception as error:
             if not isinstance(error, HTTPException):
                 logger.exception("http.request.failed", extra={"fields": {"path": scope["path"]}})
-                detail = (
-                    "the request failed; look for its request_id in the log of ragworker-api, then try again"
+                error = Problem(
+                    "internal-error", "look for the request_id in the log of ragworker-api; try again"
                 )
-                error = Problem("internal-error", detail)
             if answer.status is not None:
                 # The head is out: cutting the connection is the only honest answer left, the server does it.
                 raise
@@ -144,13 +143,7 @@ class RequestContext:
             self._account(scope, answer, caller)
 
     async def _admitted(self, scope: Scope, answer: _Answer, caller: Caller) -> Caller:
-        try:
-            user_id = await self.authenticator.user_of(Headers(scope=scope).getlist("authorization"))
-        except AuthError as refusal:
-            headers = {"WWW-Authenticate": 'Bearer realm="ragworker"'}
-            raise Problem("unauthorized", str(refusal), headers=headers) from None
-        except KeysAwayError as error:
-            raise Problem("unavailable", str(error), headers=RETRY_AFTER) from None
+        user_id = await self.authenticator.user_of(Headers(scope=scope).getlist("authorization"))
         if self.user_limit:
             answer.headers |= await self.user_limit.admit(user_id)
         return replace(caller, user_id=user_id)

@@ -17,13 +17,13 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from ragworker.job import Event, EventKind, JobState, JobView
+from ragworker.job import Event, EventKind, JobView
 from ragworker.logs import get_logger
 from ragworker.queue import Queue
 
@@ -42,17 +42,6 @@ SEND_SECONDS: Final = 30.0
 RESUBSCRIBE_SECONDS: Final = 0.5
 
 _EVENT_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
-
-#: One event, for the OpenAPI document. `data` is an object: job_id, state, at_ms; of a progress also stage, done, total.
-SENT_EVENT: Final = {
-    "type": "object",
-    "required": ["event", "data"],
-    "properties": {
-        "event": {"type": "string", "enum": list(EventKind)},
-        "id": {"type": "string", "pattern": f"^{_EVENT_ID.pattern}$"},
-        "data": {"type": "string", "contentMediaType": "application/json"},
-    },
-}
 
 _AWAY: Final = (RedisError, OSError, TimeoutError)
 
@@ -112,15 +101,6 @@ class EventHub:
                 news.set()
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One event on its way to one client; without an id where there is no place to resume from."""
-
-    kind: EventKind
-    event_id: str | None
-    data: dict[str, str | int]
-
-
 def resumable_id(header: str | None) -> str | None:
     """The Last-Event-ID of a request when it can be one of ours, else None."""
     return header if header and _EVENT_ID.fullmatch(header) else None
@@ -135,8 +115,8 @@ def event_stream(
         count(+1)
         try:
             async with aclosing(messages(hub, view, after=after)) as found:
-                async for one in found:
-                    yield ServerSentEvent(json.dumps(one.data), event=one.kind, id=one.event_id, sep="\n")
+                async for event in found:
+                    yield _sent(event)
         finally:
             count(-1)
 
@@ -149,7 +129,7 @@ def event_stream(
     )
 
 
-async def messages(hub: EventHub, view: JobView, *, after: str | None) -> AsyncGenerator[Message, None]:
+async def messages(hub: EventHub, view: JobView, *, after: str | None) -> AsyncGenerator[Event, None]:
     """What a client gets: a snapshot unless it resumes, then every kept event once, `end` last."""
     position, heard = after, False
     with hub.listen(view.job_id) as news:
@@ -158,19 +138,19 @@ async def messages(hub: EventHub, view: JobView, *, after: str | None) -> AsyncG
             news.clear()
             now, kept, away = await _looked(hub.source, view, position or "0", news_only=heard)
             if position is None:
-                first = _message(kept[-1]) if kept else _state_message(now or view, None)
+                first = kept[-1] if kept else _end(now or view, "")
                 yield replace(first, kind=EventKind.STATE)
-                if JobState(str(first.data["state"])).terminal:
+                if first.state.terminal:
                     yield replace(first, kind=EventKind.END)
                     return
                 position, kept = first.event_id or "0", []
             elif not (kept or away or heard) and (now is None or now.state.terminal):
                 # Its last event is not to be had: seen already, expired or purged.
-                yield _state_message(now or view, position if position != "0" and now else None)
+                yield _end(now or view, position if position != "0" and now else "")
                 return
             for event in kept:
                 position = event.event_id
-                yield _message(event)
+                yield event
                 if event.kind is EventKind.END:
                     return
             heard = await _heard(news) and not away
@@ -199,16 +179,13 @@ async def _heard(news: asyncio.Event) -> bool:
         return False
 
 
-def _message(event: Event) -> Message:
-    data: dict[str, str | int] = {"job_id": event.job_id, "state": event.state.value, "at_ms": event.at_ms}
-    for name, value in (("stage", event.stage), ("done", event.done), ("total", event.total)):
-        if value is not None:
-            data[name] = value
-    return Message(event.kind, event.event_id, data)
-
-
-def _state_message(view: JobView, event_id: str | None) -> Message:
+def _end(view: JobView, event_id: str) -> Event:
     at_ms = view.finished_ms if view.finished_ms is not None else view.created_ms
-    return Message(
-        EventKind.END, event_id, {"job_id": view.job_id, "state": view.state.value, "at_ms": at_ms}
-    )
+    return Event(view.job_id, event_id, EventKind.END, view.state, at_ms)
+
+
+def _sent(event: Event) -> ServerSentEvent:
+    """The event as it goes out; without an id where there is no place to resume from."""
+    fields = {name: getattr(event, name) for name in ("job_id", "state", "at_ms", "stage", "done", "total")}
+    data = json.dumps({name: value for name, value in fields.items() if value is not None})
+    return ServerSentEvent(data, event=event.kind.value, id=event.event_id or None, sep="\n")

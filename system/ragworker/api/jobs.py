@@ -10,21 +10,16 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from ragworker.api.bodies import CancelRequest, DeadLetter, DeadLetters, Job, Receipt, Rollback, Submission
 from ragworker.api.context import Caller
-from ragworker.api.events import SENT_EVENT, event_stream, resumable_id
-from ragworker.api.problems import RETRY_AFTER, Problem, answers
+from ragworker.api.events import event_stream, resumable_id
+from ragworker.api.problems import Problem, UnavailableError, answers
 from ragworker.api.services import JOB_ID, Services
 from ragworker.api.submissions import content_key
-from ragworker.api.uploads import SUBMISSION
 from ragworker.job import JobState, JobView, NewJob
 from ragworker.logs import bind_context, get_logger
 from ragworker.store import RollbackResult
 from ragworker.tracing import parent_id, submit_span
 
 logger = get_logger(__name__)
-router = APIRouter(
-    prefix="/rag",
-    responses=answers("unauthorized", "invalid-request", "rate-limited", "internal-error", "unavailable"),
-)
 
 #: Event streams open in one process: each holds a connection, and descriptors are finite.
 MAX_STREAMS: Final = 2_000
@@ -32,6 +27,17 @@ MAX_STREAMS: Final = 2_000
 #: Entries looked through for those of one user; a queue with more dead letters needs an operator, not a list.
 MAX_SCANNED: Final = 1_000
 _PAGE: Final = 100
+
+_ALWAYS: Final = answers("unauthorized", "invalid-request", "rate-limited", "internal-error", "unavailable")
+_BODY: Final = answers("upload-too-slow", "payload-too-large")
+_EVENTS: Final = {"text/event-stream": {"itemSchema": {"$ref": "#/components/schemas/SentEvent"}}}
+
+everything = APIRouter(prefix="/rag", responses=_ALWAYS)
+one_job = APIRouter(prefix="/rag/jobs/{job_id}", responses={**_ALWAYS, **answers("job-not-found")})
+one_dead_letter = APIRouter(
+    prefix="/rag/dlq/{job_id}", responses={**_ALWAYS, **answers("dead-letter-not-found")}
+)
+routers: Final = (everything, one_job, one_dead_letter)
 
 
 async def services_of(request: Request) -> Services:
@@ -48,6 +54,7 @@ async def caller_of(request: Request) -> Caller:
 
 Here = Annotated[Services, Depends(services_of)]
 Who = Annotated[Caller, Depends(caller_of)]
+
 #: The form is only told: an id of another form is unknown, and so a 404.
 JobId = Annotated[str, Path(json_schema_extra={"pattern": JOB_ID})]
 
@@ -71,24 +78,24 @@ async def own_dead_letter(view: OwnJob) -> JobView:
 OwnDeadLetter = Annotated[JobView, Depends(own_dead_letter)]
 
 
-@router.post(
+@everything.post(
     "/jobs",
     status_code=202,
     response_model=Submission,
     responses={
-        200: {"model": Submission, "description": "The work was known already"},
-        **answers("upload-too-slow", "payload-too-large", "unsupported-media-type", "too-many-uploads"),
+        200: {"model": Submission, "description": "The work was known already", "headers": ["Location"]},
+        202: {"headers": ["Location"]},
+        **_BODY,
+        **answers("unsupported-media-type"),
     },
-    openapi_extra={"requestBody": SUBMISSION},
+    openapi_extra={"requestBody": {"$ref": "#/components/requestBodies/Submission"}},
 )
 async def submit(
     request: Request,
     response: Response,
     services: Here,
     caller: Who,
-    idempotency_key: Annotated[
-        str | None, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,200}$")
-    ] = None,
+    key: Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,200}$")] = None,
 ) -> Any:
     """Accept a document: 202, or 200 when the same work is known already (spec A4)."""
     if len(request.headers.getlist("idempotency-key")) > 1:
@@ -96,7 +103,7 @@ async def submit(
     upload = await services.uploads.read(request)
     ids = {"request_id": caller.request_id, "trace_id": caller.trace_id}
     new = NewJob(
-        key=idempotency_key or content_key(caller.user_id, upload.name, upload.media_type, upload.content),
+        key=key or content_key(caller.user_id, upload.name, upload.media_type, upload.content),
         name=upload.name,
         media_type=upload.media_type,
         payload=upload.content,
@@ -116,35 +123,32 @@ async def submit(
     return {"job_id": job.job_id, "state": job.state, "mode": mode, "duplicate": job.duplicate, **ids}
 
 
-@router.get("/jobs/{job_id}", response_model=Job, responses=answers("job-not-found"))
+@one_job.get("", response_model=Job)
 async def show(view: OwnJob) -> Any:
     """One job with its history."""
     return Job.model_validate(view)
 
 
-@router.post(
-    "/jobs/{job_id}/cancel",
-    status_code=202,
-    response_model=Receipt,
-    responses=answers("upload-too-slow", "payload-too-large", "job-not-found", "job-already-finished"),
+@one_job.post(
+    "/cancel", status_code=202, response_model=Receipt, responses={**_BODY, **answers("job-already-finished")}
 )
 async def cancel(services: Here, caller: Who, view: OwnJob, wish: CancelRequest | None = None) -> Any:
     """Ask for the end of a job (spec D1): 202, or 409 when it has ended already."""
     state = view.state
     if not state.terminal:
         reason = "".join(sign if sign.isprintable() else " " for sign in (wish or CancelRequest()).reason)
-        asked = services.queues[view.mode].request_cancel(view.job_id, reason=reason, by=caller.user_id)
-        state = await services.ask(asked, "cancel")
+        queue = services.queues[view.mode]
+        state = await services.ask(
+            queue.request_cancel(view.job_id, reason=reason, by=caller.user_id), "cancel"
+        )
     if view.state.terminal or state in (JobState.DONE, JobState.DEAD):
         raise Problem("job-already-finished", f"expected a job that has not ended, this one is {state}")
     logger.info("job.cancel_requested", extra={"fields": {"state": state.value}})
     return _receipt(caller, view, state)
 
 
-@router.post(
-    "/jobs/{job_id}/rollback",
-    response_model=Rollback,
-    responses=answers("job-not-found", "rollback-too-late", "nothing-to-roll-back"),
+@one_job.post(
+    "/rollback", response_model=Rollback, responses=answers("rollback-too-late", "nothing-to-roll-back")
 )
 async def roll_back(services: Here, caller: Who, view: OwnJob) -> Any:
     """Undo the committed effect of a job within its window (spec D3). Asked again, it says the same again."""
@@ -161,32 +165,23 @@ async def roll_back(services: Here, caller: Who, view: OwnJob) -> Any:
     # Also where an earlier request undid the effect: it may not have come as far as this.
     await services.ask(services.queues[view.mode].rolled_back(view.job_id, by=caller.user_id), "rollback")
     logger.info("job.rolled_back", extra={"fields": {"by": caller.user_id, "result": result.value}})
-    return {**_receipt(caller, view, JobState.CANCELLED).model_dump(), "rolled_back": True}
+    return {**_receipt(caller, view, JobState.CANCELLED), "rolled_back": True}
 
 
-@router.get(
-    "/jobs/{job_id}/events",
-    response_class=Response,
-    responses={
-        200: {
-            "content": {"text/event-stream": {"itemSchema": SENT_EVENT}},
-            "description": "`state`, `progress` and, last, `end`",
-        },
-        **answers("job-not-found"),
-    },
-)
+@one_job.get("/events", response_class=Response, responses={200: {"content": _EVENTS}})
 async def events(services: Here, view: OwnJob, last_event_id: Annotated[str | None, Header()] = None) -> Any:
-    """The job's events as they happen; see `events.py`."""
+    """The job's events as they happen: `state`, `progress` and, last, `end`."""
     if services.streams >= MAX_STREAMS:
-        detail = f"{MAX_STREAMS} event streams are open in this process; try again, or ask for the job itself"
-        raise Problem("unavailable", detail, headers=RETRY_AFTER)
+        raise UnavailableError(
+            f"{MAX_STREAMS} event streams are open in this process; ask for the job itself"
+        )
     if last_event_id:
         services.figures.count("sse_reconnect_count")
     after = resumable_id(last_event_id)
     return event_stream(services.hubs[view.mode], view, after=after, count=services.count_stream)
 
 
-@router.get("/dlq", response_model=DeadLetters)
+@everything.get("/dlq", response_model=DeadLetters)
 async def list_dead_letters(
     services: Here,
     caller: Who,
@@ -207,18 +202,13 @@ async def list_dead_letters(
     return DeadLetters(entries=shown, count=len(own))
 
 
-@router.get("/dlq/{job_id}", response_model=DeadLetter, responses=answers("dead-letter-not-found"))
+@one_dead_letter.get("", response_model=DeadLetter)
 async def show_dead_letter(view: OwnDeadLetter) -> Any:
     """One dead letter, whole, without the document's text."""
     return DeadLetter.model_validate(view)
 
 
-@router.post(
-    "/dlq/{job_id}/requeue",
-    status_code=202,
-    response_model=Receipt,
-    responses=answers("dead-letter-not-found"),
-)
+@one_dead_letter.post("/requeue", status_code=202, response_model=Receipt)
 async def requeue(services: Here, caller: Who, view: OwnDeadLetter) -> Any:
     """Give the job a fresh series of attempts."""
     if not await services.ask(services.queues[view.mode].requeue(view.job_id), "requeue"):
@@ -227,7 +217,7 @@ async def requeue(services: Here, caller: Who, view: OwnDeadLetter) -> Any:
     return _receipt(caller, view, JobState.QUEUED)
 
 
-@router.delete("/dlq/{job_id}", status_code=204, responses=answers("dead-letter-not-found"))
+@one_dead_letter.delete("", status_code=204)
 async def purge(services: Here, caller: Who, view: OwnDeadLetter) -> None:
     """Forget the job and its document for good."""
     if not await services.ask(services.queues[view.mode].purge(view.job_id), "purge"):
@@ -241,5 +231,10 @@ def _not_dead(view: JobView) -> Problem:
     )
 
 
-def _receipt(caller: Caller, view: JobView, state: JobState) -> Receipt:
-    return Receipt(job_id=view.job_id, state=state, request_id=caller.request_id, trace_id=caller.trace_id)
+def _receipt(caller: Caller, view: JobView, state: JobState) -> dict[str, Any]:
+    return {
+        "job_id": view.job_id,
+        "state": state,
+        "request_id": caller.request_id,
+        "trace_id": caller.trace_id,
+    }

@@ -20,9 +20,6 @@ from ragworker.logs import current_context
 
 CONTENT_TYPE: Final = "application/problem+json"
 
-#: What a caller is told to wait when a part is away.
-RETRY_AFTER: Final = {"Retry-After": "2"}
-
 #: Each problem's HTTP status, and its title, which is the same in every case (RFC 9457, section 3.1.3).
 PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
     "unauthorized": (401, "A valid bearer token is required"),
@@ -38,8 +35,10 @@ PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
     "rate-limited": (429, "Too many requests of this user"),
     "internal-error": (500, "The request failed here"),
     "unavailable": (503, "A part this needs is not reachable"),
-    "too-many-uploads": (503, "Too many uploads at a time"),
 }
+
+#: What every answer of a status may carry besides the ids, for the OpenAPI document.
+HEADERS: Final = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
 
 
 class Problem(FastApiRefusal):
@@ -48,44 +47,45 @@ class Problem(FastApiRefusal):
     def __init__(self, slug: str, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(PROBLEMS[slug][0], detail, headers)
         self.slug = slug
-        self.errors: list[dict[str, str]] | None = None
+        self.errors: list[dict[str, str]] = []
+
+
+class UnavailableError(Problem):
+    """503: a part does not answer, or there is no room; the time after which to try again goes with it."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("unavailable", detail, headers={"Retry-After": "2"})
 
 
 def invalid_request(errors: Sequence[Any]) -> Problem:
     """What pydantic or FastAPI found wrong. Input values are left out: they may be document text."""
-    found = [
-        {"at": ".".join(map(str, error["loc"])) or "body", "message": str(error["msg"])} for error in errors
-    ]
-    problem = Problem("invalid-request", "; ".join(f"{error['at']}: {error['message']}" for error in found))
+    found = [{"at": ".".join(map(str, one["loc"])) or "body", "message": str(one["msg"])} for one in errors]
+    problem = Problem("invalid-request", "; ".join(f"{one['at']}: {one['message']}" for one in found))
     problem.errors = found
     return problem
 
 
 def problem_response(request: Request, error: HTTPException) -> Response:
     """The answer to a `Problem`, or to a refusal of the framework's own (405, unknown path)."""
-    slug = error.slug if isinstance(error, Problem) else ""
-    body: dict[str, Any] = {
-        "type": f"urn:ragworker:problem:{slug}" if slug else "about:blank",
-        "title": PROBLEMS[slug][1] if slug else HTTPStatus(error.status_code).phrase,
+    about: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(error.status_code).phrase,
         "status": error.status_code,
-        "detail": error.detail if slug else f"{request.method} {request.url.path}: {error.detail}",
+        "detail": f"{request.method} {request.url.path}: {error.detail}",
         "instance": request.url.path,
-        **({"errors": error.errors} if isinstance(error, Problem) and error.errors else {}),
         **{name: current_context().get(name) for name in ("request_id", "trace_id")},
     }
-    return JSONResponse(body, error.status_code, error.headers, CONTENT_TYPE)
+    if isinstance(error, Problem):
+        about |= {"type": f"urn:ragworker:problem:{error.slug}", "title": PROBLEMS[error.slug][1]}
+        about |= {"detail": error.detail, **({"errors": error.errors} if error.errors else {})}
+    return JSONResponse(about, error.status_code, error.headers, CONTENT_TYPE)
 
 
 def answers(*slugs: str) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's `responses` for these problems; the schema `Problem` is added in `app.py`."""
+    """OpenAPI's `responses` for these problems; the schema is in `openapi.json`."""
+    content = {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     found: dict[int | str, dict[str, Any]] = {}
-    for slug in slugs:
-        status, title = PROBLEMS[slug]
-        said = found.setdefault(
-            status, {"description": "", "content": {CONTENT_TYPE: {"schema": PROBLEM_REF}}}
-        )
-        said["description"] += f"{'; ' * bool(said['description'])}{title} (`{slug}`)"
+    for status, title in map(PROBLEMS.__getitem__, slugs):
+        before = [found[status]["description"]] if status in found else []
+        found[status] = {"description": "; ".join([*before, title]), "content": content}
     return found
-
-
-PROBLEM_REF: Final = {"$ref": "#/components/schemas/Problem"}

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ragworker.api.auth import Authenticator
 from ragworker.api.context import durable_selected
 from ragworker.api.events import EventHub
-from ragworker.api.problems import Problem
+from ragworker.api.problems import Problem, UnavailableError
 from ragworker.api.uploads import UploadReader
 from ragworker.api.user_limit import UserLimit
 from ragworker.background import Background
@@ -47,12 +47,8 @@ STORE_AWAY: Final = (SQLAlchemyError, OSError, TimeoutError)
 STORE_SECONDS: Final = 10.0
 
 
-class RedisAwayError(Exception):
-    """Redis did not answer in time; the message says what was asked."""
-
-
-class StoreAwayError(Exception):
-    """SQL did not answer in time; the message says what was asked."""
+class RedisAwayError(UnavailableError):
+    """Redis did not answer in time."""
 
 
 class Services:
@@ -114,7 +110,9 @@ class Services:
         except REDIS_AWAY as error:
             reason = {"asked": what, "reason": type(error).__name__}
             logger.warning("redis.unreachable", extra={"fields": reason})
-            raise RedisAwayError(what) from error
+            raise RedisAwayError(
+                f"Redis did not answer ({what}); the job itself is safe, ask again"
+            ) from error
 
     async def ask_durable(self, answer: Awaitable[T], what: str, *, unused: T) -> T:
         """As `ask` of the queue in Redis; `unused` when Redis is away but was never in use here.
@@ -163,7 +161,7 @@ class Services:
         return view
 
     async def roll_back(self, job_id: str, *, by: str) -> RollbackResult:
-        """Undo the effect of an ended job in SQL. StoreAwayError: it may be undone all the same, ask again."""
+        """Undo the effect of an ended job in SQL. UnavailableError: it may be undone all the same."""
 
         def undo() -> RollbackResult:
             self.store.create_schema()
@@ -174,7 +172,7 @@ class Services:
                 return await asyncio.to_thread(undo)
         except STORE_AWAY as error:
             logger.warning("store.unreachable", extra={"fields": {"reason": type(error).__name__}})
-            raise StoreAwayError("rollback") from error
+            raise UnavailableError("SQL did not answer; ask again, a repeat is safe") from error
 
     async def _find_queued(self, job_id: str) -> JobView | None:
         here = await self.background.queue.get(job_id)

@@ -9,12 +9,10 @@ spooled to disk, where it would have to be wiped (spec D4). What the bytes mean 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from python_multipart.exceptions import MultipartParseError
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -40,18 +38,13 @@ MAX_FIELD_BYTES: Final = 4 * 1024
 BODY_SECONDS: Final = 60.0
 
 #: Uploads read at the same time; with the default size limit at most 1.6 GB could be held, in practice far
-#: less. A request waits so long for its turn before it is told to come back.
+#: less.
 MAX_UPLOADS_AT_ONCE: Final = 64
-UPLOAD_TURN_SECONDS: Final = 5.0
 
 MAX_NAME_CHARS: Final = 255
 
 #: What clients send when they do not know the type.
 _NO_TYPE: Final = ("", "application/octet-stream")
-
-
-#: Parameters such as a charset are taken too; the OpenAPI document need not say so.
-_SHOWN_TYPES: Final = Field(json_schema_extra={"enum": [*sorted(SUPPORTED_MEDIA_TYPES)]})
 
 
 class Document(BaseModel):
@@ -61,29 +54,8 @@ class Document(BaseModel):
 
     text: str
     name: str = "document.txt"
-    media_type: Annotated[str, _SHOWN_TYPES] = "text/plain"
+    media_type: str = "text/plain"
     priority: Priority = Priority.NORMAL
-
-
-#: Both forms, for the OpenAPI document; a body has to be read by hand to be bounded.
-SUBMISSION: Final[dict[str, Any]] = {
-    "required": True,
-    "content": {
-        "application/json": {"schema": {"$ref": "#/components/schemas/Document"}},
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "additionalProperties": False,
-                "properties": {
-                    "file": {"type": "string", "format": "binary"},
-                    "priority": {"$ref": "#/components/schemas/Priority"},
-                },
-            },
-            "encoding": {"file": {"contentType": ", ".join(sorted(SUPPORTED_MEDIA_TYPES))}},
-        },
-    },
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +111,14 @@ class UploadReader:
         self._turns = asyncio.Semaphore(MAX_UPLOADS_AT_ONCE)
 
     async def read(self, request: Request) -> Upload:
-        """The document of a submission. Raises Problem: 408, 413, 415, 422 or 503."""
+        """The document of a submission. Raises Problem: 408, 413, 415 or 422."""
         kind = _bare_type(request.headers.get("content-type", ""))
         read = {"application/json": _json, "multipart/form-data": self._form}.get(kind)
         if read is None:
             wish = "expected multipart/form-data (field file) or application/json"
             raise Problem("unsupported-media-type", f"{wish}, came {kind[:100] or 'no type'!r}")
-        async with self._turn():
+        # Whoever waits for its turn is bounded like its body: the time runs since the request came.
+        async with self._turns:
             upload = await read(request)
         if len(upload.content) > self._max_bytes:
             raise too_large(self._max_bytes)
@@ -153,19 +126,6 @@ class UploadReader:
             wish = f"expected a document of type {', '.join(sorted(SUPPORTED_MEDIA_TYPES))}"
             raise Problem("unsupported-media-type", f"{wish}, came {upload.media_type[:100]!r}")
         return upload
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(UPLOAD_TURN_SECONDS):
-                await self._turns.acquire()
-        except TimeoutError:
-            detail = f"{MAX_UPLOADS_AT_ONCE} uploads are being read; try again in a few seconds"
-            raise Problem("too-many-uploads", detail, headers={"Retry-After": "5"}) from None
-        try:
-            yield
-        finally:
-            self._turns.release()
 
     async def _form(self, request: Request) -> Upload:
         parser = MultiPartParser(

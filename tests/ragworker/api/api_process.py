@@ -181,10 +181,11 @@ class Api:
             raise
 
 
-def routes_of(router: APIRouter) -> list[tuple[str, str]]:
-    """(method, path) of every route of a router."""
+def routes_of(*routers: APIRouter) -> list[tuple[str, str]]:
+    """(method, path) of every route of the routers."""
     return [
         (method, route.path)
+        for router in routers
         for route in router.routes
         if isinstance(route, APIRoute)
         for method in sorted(route.methods or ())

@@ -14,7 +14,7 @@ from ragworker.job import JobError, OutcomeKind
 
 #: Every route below /rag/, as the app itself lists them, and one that does not exist.
 ROUTES = [
-    *((method, path.replace("{job_id}", "x")) for method, path in routes_of(jobs.router)),
+    *((method, path.replace("{job_id}", "x")) for method, path in routes_of(*jobs.routers)),
     ("GET", "/rag/anything"),
 ]
 
@@ -83,7 +83,9 @@ def test_another_users_job_is_404_on_every_route(guarded_api: Api, mode: str, st
             guarded_api.settle(job, OutcomeKind.DEAD, error=error)
     elif state == "cancelled":
         guarded_api.client.post(f"/rag/jobs/{mine}/cancel", headers=alice)
-    assert {(method, path) for method, path in routes_of(jobs.router) if "{job_id}" in path} == set(STRANGERS)
+    assert {(method, path) for method, path in routes_of(*jobs.routers) if "{job_id}" in path} == set(
+        STRANGERS
+    )
     for (method, path), status in STRANGERS.items():
         answers = [
             guarded_api.client.request(method, path.replace("{job_id}", job_id), headers=bob)

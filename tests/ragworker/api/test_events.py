@@ -15,7 +15,7 @@ import pytest
 from api_process import Api, wait_until
 
 from ragworker.api import events as module
-from ragworker.api.events import RESYNC_SECONDS, EventHub, Message, messages, resumable_id
+from ragworker.api.events import RESYNC_SECONDS, EventHub, messages, resumable_id
 from ragworker.job import Event, EventKind, Figures, JobState, JobView, OutcomeKind, Priority
 
 Sent = tuple[str, str, dict[str, object]]
@@ -180,7 +180,7 @@ def _quick_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RESUBSCRIBE_SECONDS", 0.02)
 
 
-async def all_messages(source: Source, *, meanwhile: AsyncIterator[None] | None = None) -> list[Message]:
+async def all_messages(source: Source, *, meanwhile: AsyncIterator[None] | None = None) -> list[Event]:
     hub = EventHub(source)
     found = []
     try:
@@ -194,8 +194,8 @@ async def all_messages(source: Source, *, meanwhile: AsyncIterator[None] | None 
     return found
 
 
-def shown(found: list[Message]) -> list[tuple[str, object]]:
-    return [(message.kind.value, message.data["state"]) for message in found]
+def shown(found: list[Event]) -> list[tuple[str, object]]:
+    return [(message.kind.value, message.state.value) for message in found]
 
 
 def test_end_arrives_although_no_wake_up_did() -> None:
@@ -234,9 +234,9 @@ def test_end_is_told_when_its_event_has_expired() -> None:
     source = Source()
     source.view = replace(VIEW, state=JobState.DEAD, finished_ms=9)
     found = asyncio.run(all_messages(source))
-    assert [(m.kind.value, m.data["state"], m.event_id) for m in found] == [
-        ("state", "dead", None),
-        ("end", "dead", None),
+    assert [(m.kind.value, m.state.value, m.event_id) for m in found] == [
+        ("state", "dead", ""),
+        ("end", "dead", ""),
     ]
 
 
