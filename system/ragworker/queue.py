@@ -282,6 +282,9 @@ class Queue:
 
     async def requeue(self, job_id: str) -> bool:
         """Give a dead job a fresh series of attempts. False when it is not dead."""
+        state: Any = await self._redis.hget(self._job(job_id), "state")
+        if state is None or rows.text(state) != JobState.DEAD:
+            return False
         await self._redis.delete(rows.cancel_key(job_id))
         return bool(await self._run("requeue", job_id))
 

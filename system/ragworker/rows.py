@@ -48,6 +48,9 @@ FIELDS: Final = (
     "progress", "history",
 )  # fmt: skip
 
+#: What `json.loads` does, without its care for other people's JSON: `about` is our own.
+_read_about: Final = json.JSONDecoder().raw_decode
+
 #: What of a new job is written down once, as JSON.
 _ABOUT: Final = ("name", "media_type", "user_id", "request_id", "trace_id", "correlation_id", "span_id")
 
@@ -97,7 +100,7 @@ def claimed_job(row: bytes) -> ClaimedJob:
         queued_ms=int(queued_ms),
         payload=None if big else payload,
         cancel=text(cancel) or None,
-        **json.loads(described),
+        **_read_about(described.decode())[0],
     )
 
 
@@ -108,17 +111,20 @@ def job_view(job_id: str, fields: Mapping[str, str], *, mode: str) -> JobView:
     described.pop("span_id")
     finished, (code, _, message) = fields.get("finished_ms", ""), fields.get("error", "").partition("|")
     words, chunks, tokens, cost = (fields.get("figures") or "0|0|0|0").split("|")
+    history = tuple(entry for _, entry in _history(fields))
+    # A lost delivery is in `lost` already, and one of an earlier series of attempts counts no more.
+    current = "fence" in fields and history[-1].event not in ("taken_over", "requeued")
     return JobView(
         job_id=job_id,
         state=state,
         priority=Priority(fields["priority"]),
         attempt=int(fields.get("attempt", 1)),
-        deliveries=int(fields.get("lost", 0)) + ("fence" in fields),
+        deliveries=int(fields.get("lost", 0)) + current,
         created_ms=int(fields["created_ms"]),
         finished_ms=int(finished) if finished else None,
         figures=Figures(int(words), int(chunks), int(tokens), float(cost)),
         error=JobError(code, message) if code and state not in (JobState.DONE, JobState.CANCELLED) else None,
-        history=tuple(entry for _, entry in _history(fields)),
+        history=history,
         mode=mode,
         **described,
     )

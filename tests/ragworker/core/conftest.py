@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import fakeredis
+import hypothesis
 import pytest
 import redis.asyncio
 from core_parts import (
@@ -24,6 +25,10 @@ from ragworker.connection import connect
 from ragworker.queue import Queue
 from ragworker.settings import QueueSettings
 from ragworker.worker import Worker
+
+
+# `pytest --hypothesis-profile=deep tests/ragworker/core/test_queue_machine.py` looks for minutes instead of seconds.
+hypothesis.settings.register_profile("deep")
 
 
 @pytest.fixture(scope="session")
