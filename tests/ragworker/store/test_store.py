@@ -272,8 +272,11 @@ def test_deadlock_is_tried_again(postgresql: Database) -> None:
     store.close()
 
 
-def test_stricter_isolation_of_the_database_does_no_harm(postgresql: Database) -> None:
+def test_stricter_isolation_of_the_database_does_no_harm(
+    postgresql: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where SERIALIZABLE is the default racing commits would fail each other; the store does not rely on it."""
+    monkeypatch.setattr(store_module, "PAUSES", ())
     with postgresql.connection() as connection:
         name = connection.exec_driver_sql("select current_database()").scalar()
         connection.exec_driver_sql(
@@ -291,6 +294,19 @@ def test_stricter_isolation_of_the_database_does_no_harm(postgresql: Database) -
         results = Counter(result for results in threads.map(race, range(8)) for result in results)
     assert results[CommitResult.COMMITTED] == 10
     store.close()
+
+
+def test_batches_with_jobs_in_common_do_not_deadlock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claims of the same jobs in opposite orders wait for each other in one direction only."""
+    monkeypatch.setattr(store_module, "PAUSES", ())
+    jobs = [f"job-{n}" for n in range(100)]
+
+    def raise_all(n: int) -> None:
+        order = jobs if n % 2 else jobs[::-1]
+        store.raise_fences([(job_id, n) for job_id in order])
+
+    with ThreadPoolExecutor(4) as threads:
+        assert len(list(threads.map(raise_all, range(60)))) == 60
 
 
 def test_client_that_freezes_in_a_transaction_loses_its_lock(postgresql: Database) -> None:
