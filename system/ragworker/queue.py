@@ -73,7 +73,7 @@ class QueueGauges:
 
     `stats` holds counters since the queue's birth: submitted, committed, dead, cancelled, retried,
     taken_over, finished:<done|dead|cancelled>, failed:<error code>, rate_limited (answers 429),
-    embedding_requests:<http status|timeout|unreachable>, embedding_tokens; and histograms such as
+    embedding_requests:<http status|timeout|unreachable>, embedding_tokens, embedding_cost_usd; histograms such as
     `hist:rag_job_duration_ms:*` (jobs done and dead, since their entry into the queue), each as `<border>` and
     `+Inf` (observations in that bucket alone, NOT cumulative; the borders are in `job.py`), `sum` and `count`.
     """
@@ -213,7 +213,7 @@ class Queue:
 
     async def take_over(self, *, limit: int) -> list[TakenOver]:
         """Requeue (or dead-letter) up to `limit` jobs of workers whose lease ran out."""
-        bounds = (limit, self._settings.max_deliveries, _BORDERS)
+        bounds = (limit, self._settings.max_deliveries, *self._records, _BORDERS)
         moved = await self._run("take_over", *bounds, ErrorCode.WORKER_CRASHED.value, _POISON)
         triples = zip(moved[::3], moved[1::3], moved[2::3], strict=True)
         return [
@@ -329,8 +329,8 @@ class Queue:
         values: Any = await self._redis.hmget(self._job(job_id), rows.FIELDS)
         return rows.fields_of(values)
 
-    async def _run(self, name: str, *args: str | int | float | bytes) -> Any:
+    async def _run(self, name: str, *args: str | int | float | bytes, client: Any = None) -> Any:
         script = self._scripts.get(name)
         if script is None:
             script = self._scripts[name] = self._redis.register_script(script_text(name))
-        return await script(keys=[self.prefix], args=args)
+        return await script(keys=[self.prefix], args=args, client=client)

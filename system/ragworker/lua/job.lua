@@ -13,12 +13,12 @@
 -- P workers:<w>    hash    heartbeat facts of worker w
 -- P fence          string  the last fence given
 -- P dlq            zset    dead ids -> ms of death
--- P finished       list    ids that ended (done, cancelled), oldest first: bounds how many records are kept
+-- P finished       zset    ids that ended (done, cancelled) and are on record -> ms of their end
 -- P idle           zset    workers that found nothing and block on their inbox -> free slots
 -- P inbox:<w>      list    rows of jobs that were claimed for worker w while it was idle
 -- P stats          hash    counters and histograms
 -- P paused         string  set while no claims are given out
--- P upload:<r>     string  a large document on its way in; P replicated: touched before WAIT (queue.py)
+-- P upload:<r>     string  a large document on its way in
 -- P events         channel ids of jobs that have news, one a line; only a wake-up, the news are in the job
 --
 -- Fields of a job: state, priority, about (JSON, written once), payload ('' when gone), big (1: see payload:<id>),
@@ -180,34 +180,40 @@ local function hand_out()
   end
 end
 
--- An id may have come back to life since its job ended; such a job is left alone.
 local function forget(ids)
-  local gone = {}
-  for _, id in ipairs(ids) do
-    local state = redis.call('HGET', job_key(id), 'state')
-    if state == 'done' or state == 'cancelled' then
-      gone[#gone + 1] = job_key(id)
-    end
+  local keys = {}
+  for i, id in ipairs(ids) do
+    keys[i] = job_key(id)
   end
-  if #gone > 0 then
-    redis.call('UNLINK', unpack(gone))
+  if #keys > 0 then
+    redis.call('UNLINK', unpack(keys))
   end
 end
 
--- Records of jobs that ended: kept for `ttl` seconds, and only the newest `keep` of them.
+-- Forget the records that are older than `ttl` seconds, and all but the newest `keep`; bounded per call.
+local function forget_old(ttl, keep)
+  local finished = P .. 'finished'
+  local old = redis.call('ZCOUNT', finished, '-inf', digits(NOW - 1000 * ttl))
+  old = math.min(SLICE, math.max(old, redis.call('ZCARD', finished) - keep))
+  if old > 0 then
+    forget(redis.call('ZRANGE', finished, 0, old - 1))
+    redis.call('ZREMRANGEBYRANK', finished, 0, old - 1)
+  end
+end
+
+-- Keep the records of jobs that ended, as long and as many as is wanted. One sorted set instead of an expiry for each
+-- record: fewer commands a job, and the number is bounded too.
 local function retire(ended, ttl, keep)
   if ttl == 0 or keep == 0 then
     forget(ended)
-  else
-    for _, id in ipairs(ended) do
-      redis.call('EXPIRE', job_key(id), ttl)
-    end
-    in_slices('RPUSH', P .. 'finished', ended)
+    return
   end
-  local excess = redis.call('LLEN', P .. 'finished') - keep
-  if excess > 0 then
-    forget(redis.call('LPOP', P .. 'finished', math.min(excess, SLICE)))
+  local scored = {}
+  for i, id in ipairs(ended) do
+    scored[2 * i - 1], scored[2 * i] = NOW_TEXT, id
   end
+  in_slices('ZADD', P .. 'finished', scored)
+  forget_old(ttl, keep)
 end
 
 -- A job that failed for good moves whole: record, history and document stay until an operator requeues or purges it.

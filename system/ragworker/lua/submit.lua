@@ -37,6 +37,8 @@ for i = 1, #ARGV, 5 do
   end
   answers[#answers + 1] = state or ''
 end
+-- A record that vanished otherwise than by retirement may have left its entry: it must not end the new life.
+in_slices('ZREM', P .. 'finished', news)
 in_slices('RPUSH', P .. 'ready:high', ready.high)
 in_slices('RPUSH', P .. 'ready:normal', ready.normal)
 local accepted = #ready.high + #ready.normal

@@ -1,13 +1,14 @@
--- take_over P | limit max_deliveries borders code message  ->  {id, dead 0|1, dead worker, id, ...}
+-- take_over P | limit max_deliveries ttl keep borders code message  ->  {id, dead 0|1, dead worker, id, ...}
 --
 -- limit    jobs to move in this call           max_deliveries   deliveries after which a job is poison
+-- ttl, keep  how long and how many finished records stay: this call comes often, so old ones go here too
 --
 -- Invariants: a job is taken only from a worker whose lease has run out on Redis' clock; it goes from that
 -- worker's claims to the front of a ready list (or to the dead letters) in this step, and is counted as one more
 -- delivery, never as an attempt. The lease goes only when the last claim has gone, so a bounded call loses none.
 -- The old owner may live on: its claim is gone, so settle.lua refuses it; the next delivery's fence, raised in SQL,
 -- makes its commit fail, or finds the commit done. Crash of the caller: nothing is half moved, another one goes on.
-local limit, max_deliveries, borders, code, message = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local limit, max_deliveries, borders, code, message = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[5], ARGV[6], ARGV[7]
 local answer, moved = {}, 0
 
 local function take(worker, id, fence)
@@ -33,6 +34,7 @@ local function take(worker, id, fence)
 end
 
 promote()
+forget_old(tonumber(ARGV[3]), tonumber(ARGV[4]))
 local expired = redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', NOW_TEXT, 'LIMIT', 0, 16)
 for _, worker in ipairs(expired) do
   local claims = redis.call('HGETALL', P .. 'claimed:' .. worker)

@@ -8,7 +8,6 @@ a lost answer is a call whose answer nobody looks at. A record whose time is up 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -68,11 +67,11 @@ class SteeredQueue(Queue):
 
     mutate: Callable[[str, str], str] = staticmethod(lambda _, text: text)
 
-    async def _run(self, name: str, *args: str | int | float | bytes) -> Any:
+    async def _run(self, name: str, *args: str | int | float | bytes, client: Any = None) -> Any:
         if name not in self._scripts:
             text = steered(self.mutate(name, script_text(name)))
             self._scripts[name] = self._redis.register_script(text)
-        return await super()._run(name, *args)
+        return await super()._run(name, *args, client=client)
 
 
 class SteeredPipelines:
@@ -98,7 +97,7 @@ class Snapshot:
     leases: dict[str, int] = field(default_factory=dict)
     idle: dict[str, int] = field(default_factory=dict)
     inbox: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
-    finished: list[str] = field(default_factory=list)
+    finished: dict[str, int] = field(default_factory=dict)
     jobs: set[str] = field(default_factory=set)
     payloads: set[str] = field(default_factory=set)
     uploads: int = 0
@@ -110,11 +109,11 @@ class Snapshot:
         async with client.pipeline(transaction=False) as pipe:
             for name in names:
                 kind = name.partition(":")[0]
-                if kind in ("ready", "inbox", "finished"):
+                if kind in ("ready", "inbox"):
                     pipe.lrange(prefix + name, 0, -1)
                 elif kind == "claimed":
                     pipe.hgetall(prefix + name)
-                elif kind in ("delayed", "dlq", "leases", "idle"):
+                elif kind in ("delayed", "dlq", "leases", "idle", "finished"):
                     pipe.zrange(prefix + name, 0, -1, withscores=True)
                 else:
                     pipe.exists(prefix + name)
@@ -126,14 +125,12 @@ class Snapshot:
         match kind:
             case "ready":
                 self.ready[rest] = [job_id.decode() for job_id in value]
-            case "finished":
-                self.finished = [job_id.decode() for job_id in value]
             case "inbox":
                 claims = (row.split(b"\n") for row in value)
                 self.inbox[rest] = [(claim[0].decode(), int(claim[1])) for claim in claims]
             case "claimed":
                 self.claims[rest] = {job_id.decode(): int(fence) for job_id, fence in value.items()}
-            case "delayed" | "dlq" | "leases" | "idle":
+            case "delayed" | "dlq" | "leases" | "idle" | "finished":
                 scores = {member.decode(): int(score) for member, score in value}
                 setattr(self, {"dlq": "dead"}.get(kind, kind), scores)
             case "job":
@@ -171,10 +168,11 @@ class QueueMachine(RuleBasedStateMachine):
     def begin(self, keep: int, deliveries: int) -> None:
         self.model = Model(lease_ms=LEASE_MS, max_deliveries=deliveries, keep=keep)
         settings = QueueSettings(lease_seconds=LEASE_MS / 1000, max_deliveries=deliveries, history_count=keep)
-        self.queue = SteeredQueue(self.client, name=f"machine-{secrets.token_hex(6)}", settings=settings)
+        self.queue = SteeredQueue(self.client, name="machine", settings=settings)
         self.queue.mutate = type(self).mutate
         self.client.pipeline = SteeredPipelines(self.client, self.queue.prefix)  # type: ignore[method-assign]  # the clock
         self.prefix = self.queue.prefix
+        self.do(self._cleared())
         self.workers = [self._new_worker() for _ in range(3)]
         self._turn_clock(0)
 
@@ -185,10 +183,14 @@ class QueueMachine(RuleBasedStateMachine):
             self.runner.close()
 
     async def _closed(self) -> None:
+        await self._cleared()
+        await self.client.aclose()
+
+    async def _cleared(self) -> None:
+        """The queue has the same name each time, because ids are made of it and break ties."""
         names = await self.client.keys(f"{self.prefix}*")
         names += [rows.cancel_key(self._id(key)).encode() for key in "abcd"]
         await self.client.delete(*names)
-        await self.client.aclose()
 
     # Time
 
@@ -478,8 +480,6 @@ class QueueMachine(RuleBasedStateMachine):
         assert (events[-1].kind is EventKind.END) == job.state.terminal
         told = [(e.stage, e.done, e.total) for e in events if e.kind is EventKind.PROGRESS]
         assert told == ([job.progress] if job.progress else [])
-        ttl = await self.client.ttl(f"{self.prefix}job:{job_id}")
-        assert (ttl > 0) == (job.state in (JobState.DONE, JobState.CANCELLED))
 
     def _ended(self) -> list[str]:
         return sorted(job_id for job_id, job in self.model.jobs.items() if not self._keeps(job))

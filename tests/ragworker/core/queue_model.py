@@ -23,6 +23,9 @@ from ragworker.queue import TakenOver
 
 HISTOGRAM = "hist:rag_job_duration_ms:"
 
+#: How long the record of a finished job stays: the default of RAG_JOB_HISTORY_SECONDS.
+TTL_MS = 86_400_000
+
 #: Dead workers that one call of `take_over` looks at.
 WORKERS_AT_ONCE = 16
 
@@ -90,7 +93,7 @@ class Model:
     inbox: dict[str, list[Claim]] = field(default_factory=dict)
     flushes: dict[str, int] = field(default_factory=dict)
     dead: dict[str, int] = field(default_factory=dict)
-    finished: list[str] = field(default_factory=list)
+    finished: dict[str, int] = field(default_factory=dict)
     requests: dict[str, Request] = field(default_factory=dict)
     stats: Counter[str] = field(default_factory=Counter)
 
@@ -103,6 +106,7 @@ class Model:
             found = self.jobs.get(job_id)
             known.append(found.state if found else None)
             if found is None:
+                self.finished.pop(job_id, None)
                 self.jobs[job_id] = Record(new, created_ms=self.now, queued_ms=self.now)
                 self.stats["submitted"] += 1
         for job_id, state in zip((job_id for job_id, _ in batch), known, strict=True):
@@ -187,6 +191,7 @@ class Model:
     def take_over(self, limit: int, seen: Sequence[TakenOver]) -> None:
         """Move jobs of workers whose lease has run out; `seen` is what the queue says that it moved."""
         self._promote()
+        self._forget_old()
         left = limit
         told = list(seen)
         expired = sorted((end, name) for name, end in self.leases.items() if end <= self.now)
@@ -351,15 +356,20 @@ class Model:
         if self.keep == 0:
             self._forget(ended)
         else:
-            self.finished += ended
-            self._forget(self.finished[: max(0, len(self.finished) - self.keep)])
-            self.finished = self.finished[-self.keep :]
+            self.finished |= dict.fromkeys(ended, self.now)
+            self._forget_old()
+
+    def _forget_old(self) -> None:
+        line = sorted(self.finished, key=lambda job_id: (self.finished[job_id], job_id))
+        expired = sum(ended <= self.now - TTL_MS for ended in self.finished.values())
+        old = line[: max(expired, len(line) - self.keep, 0)]
+        self._forget(old)
+        for job_id in old:
+            del self.finished[job_id]
 
     def _forget(self, ids: Sequence[str]) -> None:
         for job_id in ids:
-            job = self.jobs.get(job_id)
-            if job is not None and job.state in (JobState.DONE, JobState.CANCELLED):
-                del self.jobs[job_id]
+            self.jobs.pop(job_id, None)
 
     def _leave_line(self, job_id: str) -> None:
         for ids in self.ready.values():

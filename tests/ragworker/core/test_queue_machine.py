@@ -89,6 +89,7 @@ MUTATIONS = {
     "poison goes round": ("take_over", "if lost >= max_deliveries then", "if false then"),
     "a cancelled job stays in line": ("cancel", "redis.call('LREM', P .. 'ready:' .. f[4], 1, id)", ""),
     "a former owner is forgotten": ("cancel", "if f[2] then", "if false then"),
+    "records pile up": ("job", "redis.call('ZCARD', finished) - keep", "0"),
     "figures count twice": ("renew", "if flush > tonumber", "if true or flush > tonumber"),
     "last words are heard": ("progress", "~= 'running' then", "== 'queued' then"),
     "one who leaves keeps its lease": ("leave", "redis.call('ZADD', P .. 'leases', NOW_TEXT, worker)", ""),
@@ -98,7 +99,7 @@ MUTATIONS = {
 #: These need a rare turn of events; only a deep run takes the time.
 SUBTLE = {
     "the dead are handed jobs": ("job", "or '0') > NOW then", "or '0') > 0 then"),
-    "what lives is forgotten": ("job", "if state == 'done' or state == 'cancelled' then", "if state then"),
+    "what lives is forgotten": ("submit", "in_slices('ZREM', P .. 'finished', news)", ""),
     "any fence will do": ("settle", "if held[n] == ARGV[i + 1] and", "if held[n] and"),
     "a dead letter stays": ("requeue", "redis.call('ZREM', P .. 'dlq', id)", ""),
 }
