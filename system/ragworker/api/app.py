@@ -26,19 +26,16 @@ from ragworker.settings import FlagSource, Settings
 
 ROUTERS: Final = (*jobs.routers, operations.router)
 
-#: What an exception that leaves a route is answered with; 400 is FastAPI's word for JSON that it cannot decode.
+#: FastAPI says 400 of JSON that it cannot decode.
+NO_JSON: Final = Problem("invalid-request", "body: expected JSON in UTF-8")
+
+#: What an exception that leaves a route is answered with.
 ANSWERS: Final[Mapping[type[Exception], Callable[[Any], HTTPException]]] = {
-    HTTPException: lambda error: (
-        error if error.status_code != 400 else Problem("invalid-request", "body: expected JSON in UTF-8")
-    ),
+    HTTPException: lambda error: NO_JSON if error.status_code == 400 else error,
     RequestValidationError: lambda error: invalid_request(error.errors()),
     UnknownJobError: lambda error: Problem("job-not-found", f"job {error} was forgotten meanwhile"),
-    BackgroundFullError: lambda error: UnavailableError(
-        f"no room in this process ({error}); try again, or turn USE_DURABLE_WORKER on"
-    ),
-    ClientDisconnect: lambda _: Problem(
-        "upload-too-slow", "the connection closed before the body was complete"
-    ),
+    BackgroundFullError: lambda error: UnavailableError(f"{error}; try again, or turn USE_DURABLE_WORKER on"),
+    ClientDisconnect: lambda _: Problem("upload-too-slow", "the connection closed before the body ended"),
 }
 
 
@@ -90,9 +87,8 @@ def _complete(document: dict[str, Any], *, guarded: bool) -> None:
     """Add what the routes cannot say of themselves: `openapi.json`, and what holds for all of them."""
     for kind, parts in json.loads((files("ragworker.api") / "openapi.json").read_text("utf-8")).items():
         document["components"].setdefault(kind, {}).update(parts)
-    for path, operation in (
-        (path, one) for path, verbs in document["paths"].items() for one in verbs.values()
-    ):
+    paths = document["paths"]
+    for path, operation in ((path, one) for path, verbs in paths.items() for one in verbs.values()):
         limited = ("RateLimit-Policy", "RateLimit") if path.startswith(PROTECTED_PREFIX) else ()
         if guarded and limited:
             operation["security"] = [{"bearer": []}]

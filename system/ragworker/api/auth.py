@@ -73,9 +73,7 @@ class Authenticator:
     def of(cls, settings: Settings) -> Authenticator:
         """What the settings ask for. SettingsError for a secret that is too short to be one."""
         if 0 < len(settings.jwt_secret.encode()) < MIN_SECRET_BYTES:
-            raise SettingsError(
-                f"RAG_JWT_SECRET: expected at least {MIN_SECRET_BYTES} bytes. Use a longer one."
-            )
+            raise SettingsError(f"RAG_JWT_SECRET: expected at least {MIN_SECRET_BYTES} bytes. Lengthen it.")
         keys = KeySet(settings.jwt_jwks_url) if settings.jwt_jwks_url else None
         return cls(settings.jwt_secret, keys, settings.jwt_audience, settings.jwt_issuer)
 

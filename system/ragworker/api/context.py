@@ -132,9 +132,7 @@ class RequestContext:
         except Exception as error:
             if not isinstance(error, HTTPException):
                 logger.exception("http.request.failed", extra={"fields": {"path": scope["path"]}})
-                error = Problem(
-                    "internal-error", "look for the request_id in the log of ragworker-api; try again"
-                )
+                error = Problem("internal-error", "look for the request_id in the API's log; try again")
             if answer.status is not None:
                 # The head is out: cutting the connection is the only honest answer left, the server does it.
                 raise

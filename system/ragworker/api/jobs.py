@@ -137,10 +137,8 @@ async def cancel(services: Here, caller: Who, view: OwnJob, wish: CancelRequest 
     state = view.state
     if not state.terminal:
         reason = "".join(sign if sign.isprintable() else " " for sign in (wish or CancelRequest()).reason)
-        queue = services.queues[view.mode]
-        state = await services.ask(
-            queue.request_cancel(view.job_id, reason=reason, by=caller.user_id), "cancel"
-        )
+        asked = services.queues[view.mode].request_cancel(view.job_id, reason=reason, by=caller.user_id)
+        state = await services.ask(asked, "cancel")
     if view.state.terminal or state in (JobState.DONE, JobState.DEAD):
         raise Problem("job-already-finished", f"expected a job that has not ended, this one is {state}")
     logger.info("job.cancel_requested", extra={"fields": {"state": state.value}})
@@ -158,10 +156,8 @@ async def roll_back(services: Here, caller: Who, view: OwnJob) -> Any:
     if result is RollbackResult.NOTHING:
         raise Problem("nothing-to-roll-back", f"expected a job that is done, this one is {view.state}")
     if result is RollbackResult.TOO_LATE:
-        wish = (
-            f"expected a commit of the last {services.settings.rollback_seconds:g} s (RAG_ROLLBACK_SECONDS)"
-        )
-        raise Problem("rollback-too-late", f"{wish}, this one is older and stays")
+        window = f"{services.settings.rollback_seconds:g} s (RAG_ROLLBACK_SECONDS)"
+        raise Problem("rollback-too-late", f"expected a commit of the last {window}, this one stays")
     # Also where an earlier request undid the effect: it may not have come as far as this.
     await services.ask(services.queues[view.mode].rolled_back(view.job_id, by=caller.user_id), "rollback")
     logger.info("job.rolled_back", extra={"fields": {"by": caller.user_id, "result": result.value}})
@@ -172,9 +168,7 @@ async def roll_back(services: Here, caller: Who, view: OwnJob) -> Any:
 async def events(services: Here, view: OwnJob, last_event_id: Annotated[str | None, Header()] = None) -> Any:
     """The job's events as they happen: `state`, `progress` and, last, `end`."""
     if services.streams >= MAX_STREAMS:
-        raise UnavailableError(
-            f"{MAX_STREAMS} event streams are open in this process; ask for the job itself"
-        )
+        raise UnavailableError(f"{MAX_STREAMS} event streams are open here; ask for the job itself")
     if last_event_id:
         services.figures.count("sse_reconnect_count")
     after = resumable_id(last_event_id)
@@ -226,9 +220,7 @@ async def purge(services: Here, caller: Who, view: OwnDeadLetter) -> None:
 
 
 def _not_dead(view: JobView) -> Problem:
-    return Problem(
-        "dead-letter-not-found", f"{view.job_id} is in no dead-letter queue (now); see GET /rag/dlq"
-    )
+    return Problem("dead-letter-not-found", f"{view.job_id} is no dead letter now; see GET /rag/dlq")
 
 
 def _receipt(caller: Caller, view: JobView, state: JobState) -> dict[str, Any]:

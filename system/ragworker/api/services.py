@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from redis.exceptions import RedisError
@@ -36,15 +36,14 @@ T = TypeVar("T")
 #: How long a request waits for Redis or SQL before it goes on without (spec A2, H6).
 PART_SECONDS: Final = 1.0
 
+#: A large document takes longer to delete than to find.
+ROLLBACK_SECONDS: Final = 10.0
+
 #: What a job's id looks like; anything else is unknown without asking anybody.
 JOB_ID: Final = r"^[A-Za-z0-9._-]{1,80}$"
 
 #: What Redis being away looks like from here.
 REDIS_AWAY: Final = (RedisError, OSError, TimeoutError)
-STORE_AWAY: Final = (SQLAlchemyError, OSError, TimeoutError)
-
-#: How long a request waits for SQL to write.
-STORE_SECONDS: Final = 10.0
 
 
 class RedisAwayError(UnavailableError):
@@ -72,6 +71,7 @@ class Services:
         self.user_limit = UserLimit(self._redis, prefix=durable.prefix, requests=limit) if limit else None
         #: Whether Redis ever answered: only then can a job be there that we cannot see now.
         self._redis_seen = False
+        self._background_used = False
         self.streams = 0
 
     def end_streams(self) -> None:
@@ -110,9 +110,7 @@ class Services:
         except REDIS_AWAY as error:
             reason = {"asked": what, "reason": type(error).__name__}
             logger.warning("redis.unreachable", extra={"fields": reason})
-            raise RedisAwayError(
-                f"Redis did not answer ({what}); the job itself is safe, ask again"
-            ) from error
+            raise RedisAwayError(f"Redis did not answer ({what}); the job is safe, ask again") from error
 
     async def ask_durable(self, answer: Awaitable[T], what: str, *, unused: T) -> T:
         """As `ask` of the queue in Redis; `unused` when Redis is away but was never in use here.
@@ -135,7 +133,7 @@ class Services:
         """
         job_id = job_id_for(queue=self.settings.queue_name, user_id=new.user_id, key=new.key)
         if durable_selected():
-            earlier = await self.background.queue.get(job_id)
+            earlier = await self._find_here(job_id)
             if earlier is not None and not earlier.state.terminal:
                 # Taken here while Redis was away, and still at work here.
                 return Submitted(job_id, earlier.state, duplicate=True), "background"
@@ -146,6 +144,7 @@ class Services:
             else:
                 self._redis_seen = True
                 return submitted, "durable"
+        self._background_used = True
         return await self.background.submit(new), "background"
 
     async def find(self, job_id: str, *, user_id: str) -> JobView:
@@ -155,9 +154,7 @@ class Services:
             view = await self._find_queued(job_id) or await self._find_committed(job_id)
         if view is None or view.user_id != user_id:
             # The same for a job that never was, has been forgotten, or is another user's.
-            raise Problem(
-                "job-not-found", f"no job {job_id[:80]!r} of this user is known to this queue; check the id"
-            )
+            raise Problem("job-not-found", f"no job {job_id[:80]!r} of this user is known; check the id")
         return view
 
     async def roll_back(self, job_id: str, *, by: str) -> RollbackResult:
@@ -167,15 +164,22 @@ class Services:
             self.store.create_schema()
             return self.store.rollback(job_id, by=by, window_seconds=self.settings.rollback_seconds)
 
+        return await self._ask_store(undo, seconds=ROLLBACK_SECONDS)
+
+    async def _ask_store(self, work: Callable[[], T], *, seconds: float = PART_SECONDS) -> T:
         try:
-            async with asyncio.timeout(STORE_SECONDS):
-                return await asyncio.to_thread(undo)
-        except STORE_AWAY as error:
+            async with asyncio.timeout(seconds):
+                return await asyncio.to_thread(work)
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
             logger.warning("store.unreachable", extra={"fields": {"reason": type(error).__name__}})
             raise UnavailableError("SQL did not answer; ask again, a repeat is safe") from error
 
+    async def _find_here(self, job_id: str) -> JobView | None:
+        # Asking costs as much as the rest of a request; most processes never have a job of their own.
+        return await self.background.queue.get(job_id) if self._background_used else None
+
     async def _find_queued(self, job_id: str) -> JobView | None:
-        here = await self.background.queue.get(job_id)
+        here = await self._find_here(job_id)
         if here is not None and (not here.state.terminal or here.state is JobState.DONE):
             return here
         # A run here that failed may have been followed by a durable one of the same work.
@@ -189,10 +193,8 @@ class Services:
     async def _find_committed(self, job_id: str) -> JobView | None:
         """What SQL still tells about a job whose record has expired; its times are not known any more."""
         try:
-            async with asyncio.timeout(PART_SECONDS):
-                row = await asyncio.to_thread(self.store.committed, job_id)
-        except STORE_AWAY as error:
-            logger.warning("store.unreachable", extra={"fields": {"reason": type(error).__name__}})
+            row = await self._ask_store(lambda: self.store.committed(job_id))
+        except UnavailableError:
             return None
         if row is None:
             return None

@@ -9,12 +9,11 @@ spooled to disk, where it would have to be wiped (spec D4). What the bytes mean 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from python_multipart.exceptions import MultipartParseError
-from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
@@ -47,25 +46,24 @@ MAX_NAME_CHARS: Final = 255
 _NO_TYPE: Final = ("", "application/octet-stream")
 
 
-class Document(BaseModel):
-    """The JSON form of a submission; unknown keys are refused, because they are misspelt ones."""
+def _bare_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _clean_name(name: str) -> str:
+    """Printable and short. A name is a label, shown and stored; no file is ever opened by it."""
+    return "".join(sign for sign in name if sign.isprintable())[:MAX_NAME_CHARS].strip() or "document"
+
+
+class Upload(BaseModel):
+    """A submission in its JSON form; unknown keys are refused, because they are misspelt ones."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    text: str
-    name: str = "document.txt"
-    media_type: str = "text/plain"
-    priority: Priority = Priority.NORMAL
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A document as it was submitted."""
-
-    name: str
-    media_type: str
-    priority: Priority
-    content: bytes
+    content: Annotated[bytes, Field(alias="text")]
+    name: Annotated[str, AfterValidator(_clean_name)] = "document.txt"
+    media_type: Annotated[str, AfterValidator(_bare_type)] = "text/plain"
+    priority: Annotated[Priority, Field(strict=False)] = Priority.NORMAL
 
 
 def bounded_body(scope: Scope, receive: Receive, *, max_upload_bytes: int) -> Receive:
@@ -117,9 +115,14 @@ class UploadReader:
         if read is None:
             wish = "expected multipart/form-data (field file) or application/json"
             raise Problem("unsupported-media-type", f"{wish}, came {kind[:100] or 'no type'!r}")
-        # Whoever waits for its turn is bounded like its body: the time runs since the request came.
-        async with self._turns:
-            upload = await read(request)
+        try:
+            # Whoever waits for its turn is bounded like its body: the time runs since the request came.
+            async with self._turns:
+                upload = await read(request)
+        except ValidationError as error:
+            raise invalid_request(error.errors(include_input=False, include_url=False)) from None
+        except (MultiPartException, MultipartParseError) as error:
+            raise Problem("invalid-request", f"expected a multipart body with one file: {error}") from None
         if len(upload.content) > self._max_bytes:
             raise too_large(self._max_bytes)
         if upload.media_type not in SUPPORTED_MEDIA_TYPES:
@@ -128,49 +131,19 @@ class UploadReader:
         return upload
 
     async def _form(self, request: Request) -> Upload:
-        parser = MultiPartParser(
-            request.headers, request.stream(), max_files=1, max_fields=8, max_part_size=MAX_FIELD_BYTES
-        )
+        bounds: Any = {"max_files": 1, "max_fields": 8, "max_part_size": MAX_FIELD_BYTES}
+        parser = MultiPartParser(request.headers, request.stream(), **bounds)
         parser.spool_max_size = self._max_bytes + FRAMING_BYTES + 1
-        try:
-            form = await parser.parse()
-        except (MultiPartException, MultipartParseError) as error:
-            raise Problem("invalid-request", f"expected a multipart body with one file: {error}") from None
-        try:
-            return await _form_upload(form)
-        finally:
-            await form.close()
+        fields = dict(await parser.parse())
+        file = fields.pop("file", None)
+        if not isinstance(file, UploadFile):
+            raise Problem("invalid-request", "expected the multipart field file with a name, came none")
+        name, given = file.filename or "document", _bare_type(file.content_type or "")
+        # The type that the client gave; where it gave none that means anything, the one of the ending.
+        media_type = media_type_of(name) if given in _NO_TYPE else given
+        about = {"text": await file.read(), "name": name, "media_type": media_type}
+        return Upload.model_validate({**fields, **about})
 
 
 async def _json(request: Request) -> Upload:
-    try:
-        document = Document.model_validate_json(await request.body())
-    except ValidationError as error:
-        raise invalid_request(error.errors(include_input=False, include_url=False)) from None
-    media_type = _bare_type(document.media_type)
-    return Upload(_clean_name(document.name), media_type, document.priority, document.text.encode())
-
-
-async def _form_upload(form: FormData) -> Upload:
-    file, priority, names = form.get("file"), form.get("priority", Priority.NORMAL), set(form)
-    if not isinstance(file, UploadFile):
-        raise Problem("invalid-request", "expected the multipart field file with a name, came none")
-    if names - {"file", "priority"} or len(form.multi_items()) != len(names):
-        raise Problem(
-            "invalid-request", f"expected the fields file, priority once; came {sorted(names)}"[:300]
-        )
-    if priority not in tuple(Priority):
-        raise Problem("invalid-request", f"priority: expected normal or high, came {str(priority)[:50]!r}")
-    name, given = file.filename or "document", _bare_type(file.content_type or "")
-    # The type that the client gave; where it gave none that means anything, the one of the ending.
-    media_type = media_type_of(name) if given in _NO_TYPE else given
-    return Upload(_clean_name(name), media_type, Priority(str(priority)), await file.read())
-
-
-def _bare_type(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
-
-
-def _clean_name(name: str) -> str:
-    """Printable and short. A name is a label, shown and stored; no file is ever opened by it."""
-    return "".join(sign for sign in name if sign.isprintable())[:MAX_NAME_CHARS].strip() or "document"
+    return Upload.model_validate_json(await request.body())

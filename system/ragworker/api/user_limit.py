@@ -16,7 +16,6 @@ import hashlib
 import math
 import secrets
 import time
-from functools import cached_property
 from importlib.resources import files
 from typing import Any, Final
 
@@ -27,6 +26,8 @@ from ragworker.api.problems import Problem
 from ragworker.logs import get_logger
 
 logger = get_logger(__name__)
+
+SCRIPT: Final = (files("ragworker") / "lua" / "user_limit.lua").read_text("utf-8")
 
 WINDOW_SECONDS: Final = 60
 
@@ -39,7 +40,8 @@ class UserLimit:
     """The limit as one process sees it."""
 
     def __init__(self, client: redis.asyncio.Redis, *, prefix: str, requests: int) -> None:
-        self._client = client
+        self._shared: Any = client.register_script(SCRIPT)
+        self._own: Any = None
         self._prefix = prefix
         self._requests = requests
         self._apart_until = -math.inf
@@ -68,19 +70,9 @@ class UserLimit:
             except (RedisError, OSError, TimeoutError) as error:
                 self._apart_until = time.monotonic() + APART_SECONDS
                 logger.warning("limit.apart", extra={"fields": {"reason": type(error).__name__}})
+        if self._own is None:
+            from fakeredis import FakeAsyncRedis  # noqa: PLC0415  most processes never need it
+
+            self._own = FakeAsyncRedis().register_script(SCRIPT)
         left, wait_ms = await self._own(keys=[key], args=args)
         return left, wait_ms
-
-    @cached_property
-    def _shared(self) -> Any:
-        return self._script(self._client)
-
-    @cached_property
-    def _own(self) -> Any:
-        # Loaded when Redis is away for the first time; most processes never need it.
-        from fakeredis import FakeAsyncRedis  # noqa: PLC0415  half a second of imports
-
-        return self._script(FakeAsyncRedis())
-
-    def _script(self, client: redis.asyncio.Redis) -> Any:
-        return client.register_script((files("ragworker") / "lua" / "user_limit.lua").read_text("utf-8"))
