@@ -19,6 +19,7 @@
 -- Redis crashed or failed over (`run` is another process): up to LOSS_MS of the log may be missing. All that can have
 -- left in that time is put into the log; when the newest entry is yet to leave, nothing lost has left. Without an AOF
 -- everything may be missing: closed until a window after the start. `lost`: how many were assumed, if it was in use.
+-- Without any state nothing is assumed: the limit was never used, or first used in the very second that was lost.
 -- Redis' clock stepped back: the whole log is in the future; closed for a window. A step forward is not noticed.
 --
 -- slow: the API refused. Halve the share, unless the request left before the last decrease: then that was the answer
@@ -67,13 +68,13 @@ if run and run ~= known[1] then
   local age = 1000 * tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
   if age <= window and string.find(redis.call('INFO', 'persistence'), 'aof_enabled:0', 1, true) then
     lost, closed = requests, math.max(closed, NOW - age + window)
-  elseif (known[1] or age <= window) and (moment(1) or 0) <= NOW then
+  elseif known[1] and (moment(1) or 0) <= NOW then
     local entries = {}
     for i = 1, 2 * math.min(burst, requests), 2 do
       entries[i], entries[i + 1] = NOW_TEXT, run .. i .. ':0'
     end
     in_slices('ZADD', log, entries)
-    lost = known[1] and #entries / 2 or 0
+    lost = #entries / 2
   end
   keep('run', run, 'closed', digits(closed))
 end

@@ -381,6 +381,12 @@ async def old_log(server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
     made = connect(server.url)
     await RedisLimiter(made, queue="test", settings=EmbeddingSettings()).acquire(1)
     await made.delete(f"{PREFIX}limit:requests")
+
+    async def written() -> bool:
+        return not (await made.info("persistence"))["aof_buffer_length"]
+
+    # While the file is being synced Redis puts writes off, for up to two seconds.
+    await wait_until(written, seconds=15, what="the append-only file to have all")
     yield made
     await made.aclose()
 
