@@ -55,13 +55,6 @@ MEDIA_TYPES: Final = MappingProxyType(
 SUPPORTED_MEDIA_TYPES: Final = frozenset(MEDIA_TYPES.values())
 
 
-def media_type_of(name: str, declared: str = "") -> str | None:
-    """The media type of a document: by its name's ending, else as declared; None when it is not supported."""
-    by_name = MEDIA_TYPES.get(Path(name).suffix.lower())
-    plain = declared.partition(";")[0].strip().lower()
-    return by_name or (plain if plain in SUPPORTED_MEDIA_TYPES else None)
-
-
 def read_words(
     path: Path, media_type: str, *, stopped: Callable[[], bool] = lambda: False
 ) -> Iterator[list[str]]:
@@ -247,29 +240,28 @@ class _TextNodes(HTMLParser):
 
 
 def _pdf_words(path: Path) -> Iterator[list[str]]:
+    try:
+        yield from _pages(path)
+    except (JobFailedError, MemoryError):
+        raise
+    except Exception as error:
+        what = f"the PDF cannot be read ({type(error).__name__})"
+        raise JobFailedError(ErrorCode.DOCUMENT_UNREADABLE, what) from error
+
+
+def _pages(path: Path) -> Iterator[list[str]]:
     from pypdf import PdfReader  # noqa: PLC0415  a large library, needed for PDF alone
 
     # It warns about every oddity of every file; what matters comes as an exception.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
-    try:
-        reader = PdfReader(path)
-        if reader.is_encrypted and not reader.decrypt(""):
-            raise JobFailedError(ErrorCode.DOCUMENT_UNREADABLE, "expected a PDF without password")
-        pages = len(reader.pages)
-    except JobFailedError:
-        raise
-    except Exception as error:
-        raise _unreadable(error) from error
-    if pages > MOST_PAGES:
+    reader = PdfReader(path)
+    if reader.is_encrypted and not reader.decrypt(""):
+        raise JobFailedError(ErrorCode.DOCUMENT_UNREADABLE, "expected a PDF without password")
+    if len(reader.pages) > MOST_PAGES:
         raise _too_large(f"at most {MOST_PAGES} pages")
     length = 0
-    for number in range(pages):
-        try:
-            text = reader.pages[number].extract_text()
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise _unreadable(error) from error
+    for page in reader.pages:
+        text = page.extract_text()
         length += len(text)
         if length > LONGEST_TEXT_CHARS:
             raise _too_large(f"at most {LONGEST_TEXT_CHARS} characters of text")
@@ -278,10 +270,6 @@ def _pdf_words(path: Path) -> Iterator[list[str]]:
 
 def _too_large(expected: str) -> JobFailedError:
     return JobFailedError(ErrorCode.DOCUMENT_TOO_LARGE, f"expected {expected}")
-
-
-def _unreadable(error: Exception) -> JobFailedError:
-    return JobFailedError(ErrorCode.DOCUMENT_UNREADABLE, f"the PDF cannot be read ({type(error).__name__})")
 
 
 _READERS: Final[MappingProxyType[str, Callable[[Path], Iterator[list[str]]]]] = MappingProxyType(

@@ -19,17 +19,17 @@ import os
 import struct
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO, Final, Protocol, TypeVar
+from typing import IO, Final, TypeVar
 
-from ragworker.cancellation import Cancellation
 from ragworker.chunking import Chunk, ChunkPlan, batches
+from ragworker.delivery import Delivery
 from ragworker.embedding import EmbeddingClient, Vector
 from ragworker.errors import ErrorCode, JobFailedError, LeaseLostError
 from ragworker.extract import read_words
@@ -55,26 +55,10 @@ BATCH_CHARS: Final = 1 << 22
 #: What precedes a vector in its spool: ordinal, dimensions.
 _HEAD: Final = struct.Struct("<II")
 
+#: What a document's row says as the job does.
+_OF_THE_JOB: Final = ("job_id", "name", "media_type", "sha256", "bytes", "user_id", "fence")
+
 Answer = TypeVar("Answer")
-
-
-class Delivery(Protocol):
-    """One delivery of a job, as its owner sees it."""
-
-    job: ClaimedJob
-    cancellation: Cancellation
-
-    async def progressed(self, stage: str, done: int, total: int) -> None:
-        """Tell listeners, and look for a cancel request. Never fails."""
-        ...
-
-    async def confirm(self) -> None:
-        """Return when the delivery is still ours. LeaseLostError when it is not."""
-        ...
-
-    def document(self) -> AsyncIterator[bytes]:
-        """The document in pieces; it ends early, or has none, when its bytes are gone."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,29 +69,18 @@ class Result:
     commit: CommitResult
 
 
+@dataclass(eq=False, slots=True)
 class Ingestor:
-    """The pipeline; one per process, shared by its jobs."""
+    """The pipeline; one per process, shared by its jobs. `worker` is the id that is kept with an effect."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        store: Store,
-        embedder: EmbeddingClient,
-        gate: BatchGate,
-        files: PrivateFiles,
-        threads: Executor,
-        stats: Stats,
-        worker: str,
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._embedder = embedder
-        self._gate = gate
-        self._files = files
-        self._threads = threads
-        self._stats = stats
-        self._worker = worker
+    settings: Settings
+    store: Store
+    embedder: EmbeddingClient
+    gate: BatchGate
+    files: PrivateFiles
+    threads: Executor
+    stats: Stats
+    worker: str
 
     async def run(self, delivery: Delivery) -> Result:
         """Do the job. JobFailedError, WorkerCancellationError, LeaseLostError, or what a client library raised."""
@@ -118,31 +91,31 @@ class Ingestor:
             figures, chunks, vectors = await delivery.cancellation.race(work)
             await delivery.confirm()
             delivery.cancellation.check()
-            with span("commit"), self._stats.timed("commit"):
+            with span("commit"), self.stats.timed("commit"):
                 result = await self._commit(delivery.job, figures, chunks, vectors)
         if result is CommitResult.STALE:
             raise LeaseLostError("a newer delivery of this job has reached the database")
         return Result(figures, result)
 
     async def _prepare(self, delivery: Delivery, spools: ExitStack) -> tuple[Figures, _Chunks, _Vectors]:
-        plan = self._settings.chunk_plan
-        price = self._settings.embedding.price_per_million_tokens
-        with span("extract"), self._stats.timed("extract"):
+        plan = self.settings.chunk_plan
+        price = self.settings.embedding.price_per_million_tokens
+        with span("extract"), self.stats.timed("extract"):
             chunks, words = await self._extract(delivery, plan)
         spools.callback(self._drop, chunks)
-        vectors = _Vectors(self._files.folder)
+        vectors = _Vectors(self.files.folder)
         spools.callback(self._drop, vectors)
         tokens = plan.document_tokens(words)
         figures = Figures(words, plan.count(words), tokens, cost_usd=tokens * price / 1e6)
         await delivery.progressed("extract", 1, 1)
-        with self._stats.timed("embed"):
+        with self.stats.timed("embed"):
             await self._embed(delivery, figures, chunks, vectors)
         return figures, chunks, vectors
 
     def _drop(self, spool: _Spool) -> None:
         # Wiping may take seconds and nobody waits for it; a process that ends meanwhile leaves no name behind.
         with suppress(RuntimeError):
-            self._threads.submit(spool.close)
+            self.threads.submit(spool.close)
 
     async def _extract(self, delivery: Delivery, plan: ChunkPlan) -> tuple[_Chunks, int]:
         """The document's chunks, and how many words it has."""
@@ -158,9 +131,9 @@ class Ingestor:
 
         def extract(first: bytes) -> tuple[_Chunks, int]:
             # The thread owns file and spool until it is done: nobody closes them under its hands.
-            chunks = _Chunks(self._files.folder, plan)
+            chunks = _Chunks(self.files.folder, plan)
             try:
-                with self._files.hold() as (path, file):
+                with self.files.hold() as (path, file):
                     _receive(job, chain([first], iter(more, b"")), file)
                     arrived.set()
                     words = chunks.fill(read_words(path, job.media_type, stopped=stopped.is_set))
@@ -175,21 +148,18 @@ class Ingestor:
         try:
             async with asyncio.timeout(limit):
                 first = await take()
-                return await loop.run_in_executor(self._threads, extract, first)
+                return await loop.run_in_executor(self.threads, extract, first)
         except TimeoutError:
+            code, what = ErrorCode.QUEUE_UNAVAILABLE, "arrive"
             if arrived.is_set():
-                raise JobFailedError(
-                    ErrorCode.DOCUMENT_TOO_LARGE, f"reading took longer than {limit:g} s"
-                ) from None
-            raise JobFailedError(
-                ErrorCode.QUEUE_UNAVAILABLE, f"the document did not arrive within {limit:g} s"
-            ) from None
+                code, what = ErrorCode.DOCUMENT_TOO_LARGE, "be read"
+            raise JobFailedError(code, f"the document did not {what} within {limit:g} s") from None
         finally:
             stopped.set()
 
     async def _embed(self, delivery: Delivery, figures: Figures, chunks: _Chunks, vectors: _Vectors) -> None:
         """Embed batch by batch. A batch is cut only when the gate lets it in, so waiting batches hold nothing."""
-        plan, settings = self._settings.chunk_plan, self._settings.embedding
+        plan, settings = self.settings.chunk_plan, self.settings.embedding
         size, token_limit = settings.batch_size, settings.token_limit
         source = cut_batches(chunks.read(), size=size, token_limit=token_limit)
         largest = min(figures.tokens, plan.tokens(plan.words) * size, token_limit or figures.tokens)
@@ -201,14 +171,14 @@ class Ingestor:
             nonlocal left, done
             while left:
                 delivery.cancellation.check()
-                async with self._gate.hold(largest):
+                async with self.gate.hold(largest):
                     async with lock:
                         batch = await self._in_thread(lambda: next(source, []))
                         left -= len(batch)
                     if not batch:
                         return
                     tokens = sum(chunk.tokens for chunk in batch)
-                    found = await self._embedder.embed([chunk.text for chunk in batch], tokens=tokens)
+                    found = await self.embedder.embed([chunk.text for chunk in batch], tokens=tokens)
                     async with lock:
                         await self._in_thread(partial(vectors.append, batch[0].ordinal, found))
                 done += 1
@@ -225,27 +195,21 @@ class Ingestor:
         self, job: ClaimedJob, figures: Figures, chunks: _Chunks, vectors: _Vectors
     ) -> CommitResult:
         document = DocumentRow(
-            job_id=job.job_id,
-            name=job.name,
-            media_type=job.media_type,
-            sha256=job.sha256,
-            bytes=job.bytes,
+            **{name: getattr(job, name) for name in _OF_THE_JOB},
             words=figures.words,
             chunk_count=figures.chunks,
             token_count=figures.tokens,
-            user_id=job.user_id,
-            fence=job.fence,
-            worker=self._worker,
+            worker=self.worker,
         )
         # What it says is the truth about the job, also when the worker stops meanwhile.
-        return await self._in_thread(lambda: self._store.commit(document, chunks, vectors), shielded=True)
+        return await self._in_thread(lambda: self.store.commit(document, chunks, vectors), shielded=True)
 
     async def _in_thread(self, work: Callable[[], Answer], *, shielded: bool = False) -> Answer:
         """Do `work` in a thread, which cannot be called back: whoever is cancelled meanwhile waits for its end.
 
         Nobody may close the spools before. The cancellation is raised then, or ignored when `shielded`.
         """
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        future = asyncio.get_running_loop().run_in_executor(self.threads, work)
         cancelled = False
         while not future.done():
             try:
@@ -281,12 +245,9 @@ def _receive(job: ClaimedJob, pieces: Iterable[bytes], file: IO[bytes]) -> None:
         if left <= 0:
             break
     file.flush()
-    if left == job.bytes > 0:
-        raise JobFailedError(ErrorCode.PAYLOAD_MISSING, "the document's bytes are no longer in the queue")
     if left or digest.hexdigest() != job.sha256:
-        raise JobFailedError(
-            ErrorCode.PAYLOAD_MISSING, "the document's bytes are not those that were submitted"
-        )
+        what = "no longer in the queue" if left == job.bytes else "not those that were submitted"
+        raise JobFailedError(ErrorCode.PAYLOAD_MISSING, f"the document's bytes are {what}")
 
 
 class _Spool:

@@ -24,7 +24,6 @@ from ragworker.extract import (
     LONGEST_TAG_CHARS,
     LONGEST_WORD_CHARS,
     html_words,
-    media_type_of,
     read_words,
     rendered,
     split_words,
@@ -236,13 +235,6 @@ def test_markdown_block_by_block_is_markdown(parts: list[str]) -> None:
     text = "".join(parts)
     whole = MarkdownIt("commonmark").enable("table").render(text)
     assert [*chain.from_iterable(html_words(rendered(text)))] == [*chain.from_iterable(html_words([whole]))]
-
-
-def test_media_type_comes_from_the_name_first() -> None:
-    """A known ending decides; else what was declared, if it is supported."""
-    assert media_type_of("a.MD", "text/plain") == "text/markdown"
-    assert media_type_of("a", "text/HTML; charset=utf-8") == "text/html"
-    assert media_type_of("a.png", "image/png") is None
 
 
 def test_private_file_is_private_and_wiped(tmp_path: Path) -> None:
