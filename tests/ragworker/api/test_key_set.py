@@ -207,7 +207,7 @@ def test_dead_server_and_no_set_yet_is_not_the_callers_fault(server: KeyServer) 
         user_of(guard_of("/no/such/file"), f"Bearer {signed('one')}")
 
 
-@pytest.mark.parametrize(("delay", "drip"), [(3.0, 0.0), (0.0, 0.1)])
+@pytest.mark.parametrize(("delay", "drip"), [(20.0, 0.0), (0.0, 0.5)])
 def test_slow_server_holds_nobody_up_but_those_who_need_a_new_key(
     server: KeyServer,
     clock: Callable[[float], None],
@@ -216,7 +216,7 @@ def test_slow_server_holds_nobody_up_but_those_who_need_a_new_key(
     drip: float,
 ) -> None:
     """While a fetch hangs or drips, known keys are answered at once; the fetch is given up after its bound."""
-    monkeypatch.setattr(module, "FETCH_SECONDS", 0.3)
+    monkeypatch.setattr(module, "FETCH_SECONDS", 2.0)
 
     async def story() -> None:
         guard = guard_of(server.url)
@@ -229,9 +229,9 @@ def test_slow_server_holds_nobody_up_but_those_who_need_a_new_key(
         await asyncio.sleep(0)
         started = loop.time()
         assert await guard.user_of([f"Bearer {signed('one')}"]) == "alice"
-        assert loop.time() - started < 0.2
+        assert loop.time() - started < 1.5
         with pytest.raises(AuthError):
-            await asyncio.wait_for(unknown, 2)
+            await asyncio.wait_for(unknown, 8)
 
     asyncio.run(story())
 
