@@ -144,6 +144,7 @@ async def outcome_of(delivery: Delivery, handler: Handler, settings: Settings) -
     except WorkerCancellationError:
         return Outcome(job.job_id, job.fence, OutcomeKind.CANCELLED)
     except LeaseLostError:
+        logger.warning("lease.lost", extra={"fields": {"worker": delivery.worker_id, "fence": job.fence}})
         return None
     except asyncio.CancelledError:
         released = delivery.stopped == "released"

@@ -116,9 +116,7 @@ class Intake:
             upload = "" if inline else await self._upload(new.payload)
             ids.append(job_id)
             args += (job_id, new.priority.value, about, new.payload if inline else str(len(new.payload)), upload)
-        states = await self._run("submit", *args)
-        if self._replicas:
-            await self._replicated()
+        states = await (self._replicated(args) if self._replicas else self._run("submit", *args))
         return [
             Submitted(job_id, JobState(rows.text(state) or JobState.QUEUED), duplicate=bool(state))
             for job_id, state in zip(ids, states, strict=True)
@@ -133,14 +131,16 @@ class Intake:
                 await pipe.execute()
         return key
 
-    async def _replicated(self) -> None:
-        """NotReplicatedError when fewer replicas than RAG_REDIS_WAIT_REPLICAS have what was written before."""
-        # WAIT speaks of the writes of its own connection, so it gets one: a write of its own makes the offset new.
-        async with self._redis.client() as same:
-            await same.set(f"{self._prefix}replicated", "1")
-            have = await same.wait(self._replicas, REPLICA_MS)
+    async def _replicated(self, args: Sequence[str | bytes]) -> Any:
+        """Submit; NotReplicatedError when fewer replicas than RAG_REDIS_WAIT_REPLICAS have what was written."""
+        # WAIT speaks of the writes of its own connection. Sent with them, it never asks a master that came after.
+        async with self._redis.pipeline(transaction=False) as pipe:
+            await self._run("submit", *args, client=pipe)
+            pipe.wait(self._replicas, REPLICA_MS)
+            states, have = await pipe.execute()
         if have < self._replicas:
             raise NotReplicatedError(f"{have} of {self._replicas} replicas confirmed in {REPLICA_MS} ms")
+        return states
 
 
 def _batches(jobs: Iterable[NewJob]) -> Iterator[list[NewJob]]:

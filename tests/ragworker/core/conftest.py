@@ -26,7 +26,6 @@ from ragworker.queue import Queue
 from ragworker.settings import QueueSettings
 from ragworker.worker import Worker
 
-
 # `pytest --hypothesis-profile=deep tests/ragworker/core/test_queue_machine.py` looks for minutes instead of seconds.
 hypothesis.settings.register_profile("deep")
 

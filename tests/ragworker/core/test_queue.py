@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 
+import fakeredis
 import pytest
 import redis.asyncio
 from core_parts import kept_document, new_job, outcome, places, wait_until
@@ -344,6 +345,45 @@ def test_scripts_open_with_their_call_form() -> None:
     for file in scripts:
         first, stem = file.read_text("utf-8").splitlines()[0], file.name.removesuffix(".lua")
         assert stem == "job" or re.match(rf"-- {stem} [PK][^|]*\|", first), file.name
+
+
+#: Commands of Redis 6.2 (2021), and so of every later Redis and Valkey, that the product sends or its scripts call.
+COMMANDS = (
+    "APPEND", "BLPOP", "DEL", "ECHO", "EVALSHA", "EXISTS", "EXPIRE", "GET", "GETRANGE", "HDEL", "HGET", "HGETALL",
+    "HINCRBY", "HINCRBYFLOAT", "HLEN", "HMGET", "HSET", "HSETNX", "INFO", "LLEN", "LPOP", "LPUSH", "LRANGE", "LREM",
+    "PERSIST", "PEXPIRE", "PUBLISH", "RENAME", "RPUSH", "SET", "STRLEN", "TIME", "UNLINK", "WAIT", "ZADD", "ZCARD",
+    "ZCOUNT", "ZPOPMAX", "ZRANGE", "ZRANGEBYSCORE", "ZREM", "ZREMRANGEBYRANK", "ZREMRANGEBYSCORE", "ZREVRANGE",
+    "ZSCORE",
+)  # fmt: skip
+
+
+def test_scripts_call_only_commands_of_redis_six() -> None:
+    """Redis 6.2 and Valkey have every command that a script calls, and no script calls one by a made-up name."""
+    called: set[str] = set()
+    for file in (files("ragworker") / "lua").iterdir():
+        if file.name.endswith(".lua"):
+            text = file.read_text("utf-8")
+            named = re.findall(r"redis\.call\((?:at_front and '(\w+)' or )?'(\w+)'|in_slices\('(\w+)'", text)
+            called |= {word for words in named for word in words if word}
+            others = [call for call in re.findall(r"redis\.p?call\(([^'\n]{0,40})", text) if call]
+            assert all(call.startswith(("at_front and", "command, key")) for call in others), (
+                file.name,
+                others,
+            )
+    assert called <= set(COMMANDS), called - set(COMMANDS)
+
+
+async def test_six_two_has_every_command(client: redis.asyncio.Redis) -> None:
+    """The list above is true on the servers at hand; fakeredis does not tell what it has."""
+    if isinstance(client, fakeredis.FakeAsyncRedis):
+        pytest.skip("fakeredis has no COMMAND INFO")
+    known = await client.execute_command("COMMAND", "INFO", *COMMANDS)
+    missing = (
+        [name for name, facts in zip(COMMANDS, known, strict=True) if not facts]
+        if isinstance(known, list)
+        else []
+    )
+    assert missing == []
 
 
 async def reach(queue: Queue, state: JobState) -> tuple[str, ClaimedJob | None]:
