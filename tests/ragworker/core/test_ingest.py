@@ -165,7 +165,7 @@ async def test_reading_has_a_deadline(pipeline: Pipeline, monkeypatch: pytest.Mo
         await asyncio.sleep(10)
         yield b""
 
-    late.document = never  # type: ignore[method-assign]
+    late.document = never  # type: ignore[method-assign]  # a stub of a stub
     assert await failure(pipeline, late) is ErrorCode.QUEUE_UNAVAILABLE
     released = threading.Event()
 

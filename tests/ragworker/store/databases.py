@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import pytest
 import sqlalchemy as sql
 
-from ragworker.store import ChunkRow, DocumentRow, VectorRow
+from ragworker.store import ChunkRow, CommitResult, DocumentRow, Store, VectorRow
 
 #: A server is up in half a second; a busy machine takes longer.
 START_SECONDS = 30.0
@@ -176,6 +176,14 @@ def chunk_rows(count: int = 2) -> list[ChunkRow]:
 
 def vector_rows(count: int = 2) -> list[VectorRow]:
     return [VectorRow(n, 1, b"\0\0\x80\x3f") for n in range(count)]
+
+
+NOTHING = {"documents": 0, "chunks": 0, "vectors": 0, "commit_log": 0, "rollback_log": 0}
+ONE = {"documents": 1, "chunks": 2, "vectors": 2, "commit_log": 1, "rollback_log": 0}
+
+
+def commit(store: Store, job_id: str = "job-1", *, fence: int = 10) -> CommitResult:
+    return store.commit(document(job_id, fence=fence), chunk_rows(), vector_rows())
 
 
 #: For programs of processes that a test starts: a store at argv[1] and the rows above.
