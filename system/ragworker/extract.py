@@ -159,7 +159,7 @@ def _markdown_words(path: Path) -> Iterator[list[str]]:
 def rendered(text: str) -> Iterator[str]:
     """The HTML of a Markdown text, block by block: what is inside a block is parsed when its turn comes."""
     from markdown_it import MarkdownIt  # noqa: PLC0415  only workers that meet Markdown pay for it
-    from markdown_it.rules_core import StateCore  # noqa: PLC0415
+    from markdown_it.rules_core import StateCore  # noqa: PLC0415  the same
 
     env: dict[str, Any] = {}
     parser = MarkdownIt("commonmark").enable("table")
