@@ -175,7 +175,7 @@ class Api:
         if self.process.poll() is None:
             self.process.terminate()
         try:
-            return self.process.wait(timeout=20)
+            return self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
