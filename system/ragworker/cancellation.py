@@ -61,4 +61,8 @@ async def end_tasks(tasks: Iterable[asyncio.Future[Any]], *, seconds: float) -> 
     while pending and asyncio.get_running_loop().time() < deadline:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=0.1)
+        ended, pending = await asyncio.wait(pending, timeout=0.1)
+        for task in ended:
+            # Asked for, so that nobody is told of an exception that was never retrieved: the end was wanted.
+            if not task.cancelled():
+                task.exception()

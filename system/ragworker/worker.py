@@ -74,10 +74,11 @@ STOP_SECONDS: Final = 10.0
 #: Everything after that, the handing back included.
 GOODBYE_SECONDS: Final = 3.0
 
-#: Jobs in one claim and outcomes in one settle: enough to make a round trip cheap, few enough that Redis works on one
-#: batch while this process works on another.
-CLAIM_LIMIT: Final = 128
-SETTLE_LIMIT: Final = 128
+#: Jobs in one claim and outcomes in one settle, at most: enough to make a round trip cheap.
+BATCH_LIMIT: Final = 100
+
+#: A batch takes a third of the slots: while this process works on one, Redis hands out the next and settles the last.
+BATCHES: Final = 3
 
 
 def new_worker_id() -> str:
@@ -95,6 +96,7 @@ class Worker:
         self.queue = queue
         self._handler = handler
         self._settings = settings
+        self._batch = min(BATCH_LIMIT, -(-settings.worker_concurrency // BATCHES))
         self._active: dict[int, Delivery] = {}
         self._ended: list[tuple[Delivery, Outcome]] = []
         self._strangers: dict[int, str] = {}
@@ -184,7 +186,7 @@ class Worker:
             return
         self._claiming = True
         try:
-            jobs = await self.queue.claim(self.id, limit=min(free, CLAIM_LIMIT))
+            jobs = await self.queue.claim(self.id, limit=min(free, self._batch))
             if jobs:
                 self._start(jobs)
         finally:
@@ -208,7 +210,7 @@ class Worker:
             self._has_ended.clear()
 
     async def _settle(self) -> None:
-        batch = self._ended[:SETTLE_LIMIT]
+        batch = self._ended[: self._batch]
         taken = await self.queue.settle(self.id, [outcome for _, outcome in batch])
         del self._ended[: len(batch)]
         self._slot_freed.set()
