@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from ragworker.errors import ErrorCode, JobFailedError
+from ragworker.errors import ErrorCode, JobFailedError, classify
 
 #: Small enough that no single call into C holds Python's lock for long: a worker must renew its lease meanwhile.
 PIECE_BYTES: Final = 1 << 16
@@ -242,9 +242,9 @@ class _TextNodes(HTMLParser):
 def _pdf_words(path: Path) -> Iterator[list[str]]:
     try:
         yield from _pages(path)
-    except (JobFailedError, MemoryError):
-        raise
     except Exception as error:
+        if classify(error).code is not ErrorCode.TEMPORARY_FAILURE:
+            raise  # not the file's fault, or said already
         what = f"the PDF cannot be read ({type(error).__name__})"
         raise JobFailedError(ErrorCode.DOCUMENT_UNREADABLE, what) from error
 

@@ -17,7 +17,8 @@
 -- follows, with k = requests or fewer, so no window holds more; likewise the token sum, and what BURST_MS are worth in
 -- any LOSS_MS. Caller crashed: its slot is wasted. Answer lost, asked again: the same slot.
 -- Redis crashed or failed over (`run` is another process): up to LOSS_MS of the log may be missing. All that can have
--- left in that time is put into the log; when the newest entry is yet to leave, nothing lost has left. Without an AOF
+-- left in that time is put into the log; when the newest entry is yet to leave, nothing lost has left. These entries
+-- are no burst, so Redis' return delays nobody; a second crash within LOSS_MS is not provided for. Without an AOF
 -- everything may be missing: closed until a window after the start. `lost`: how many were assumed, if it was in use.
 -- Without any state nothing is assumed: the limit was never used, or first used in the very second that was lost.
 -- Redis' clock stepped back: the whole log is in the future; closed for a window. A step forward is not noticed.
@@ -56,9 +57,10 @@ end
 local member, late, token_limit = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local burst = math.ceil(requests * BURST_MS / window)
 
--- The moment of the entry that is `rank` places from the newest, which is 1.
+-- The moment of the entry that is `rank` places from the newest, which is 1; and its name.
 local function moment(rank)
-  return tonumber(redis.call('ZREVRANGE', log, rank - 1, rank - 1, 'WITHSCORES')[2])
+  local entry = redis.call('ZREVRANGE', log, rank - 1, rank - 1, 'WITHSCORES')
+  return tonumber(entry[2]), entry[1]
 end
 
 local lost = 0
@@ -97,7 +99,10 @@ local function follow(rank, gap)
   at = math.max(at, (moment(math.max(1, rank)) or -gap) + gap + 1)
 end
 follow(math.floor(requests * share), window)
-follow(math.ceil(burst * share), LOSS_MS)
+local _, name = moment(math.ceil(burst * share))
+if name and string.sub(name, -2) ~= ':0' then
+  follow(math.ceil(burst * share), LOSS_MS)
+end
 if at < closed + AHEAD_MS then
   at = newest >= closed and closed + AHEAD_MS or math.max(at, closed)
 end

@@ -57,13 +57,7 @@ class RedisServer:
 
     def start(self, *changes: str) -> None:
         """Start on the same port and data; `changes` are options that differ this time."""
-        self.port = self.port or free_port()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [self.binary, *options, "--appendonly", "yes", *changes], stdout=log, stderr=log
-            )
+        self.launch(*changes)
         with closing(redis.Redis(port=self.port)) as client:
             deadline = time.monotonic() + START_SECONDS
             while time.monotonic() < deadline:
@@ -74,6 +68,16 @@ class RedisServer:
                 else:
                     return
         pytest.fail(f"{self.binary} did not answer on port {self.port} within {START_SECONDS} s")
+
+    def launch(self, *changes: str) -> None:
+        """As `start`, without waiting for an answer."""
+        self.port = self.port or free_port()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [self.binary, *options, "--appendonly", "yes", *changes], stdout=log, stderr=log
+            )
 
     def kill(self) -> None:
         if self.process is not None:
