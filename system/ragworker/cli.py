@@ -1,8 +1,8 @@
 """The command line: run the API or a worker, look after jobs, dead letters and the queue.
 
-Results go to stdout (`--json` for machines), logs and errors to stderr. Exit status: 0 done, 1 refused (no
-such job, not dead, ended already), 3 Redis cannot be reached, 4 bad settings or arguments. What a verb
-needs is loaded when it runs, so that a worker never loads the web framework and `--help` loads nothing.
+Results go to stdout (`--json` for machines), logs, progress and errors to stderr. Exit status: 0 done, 1 refused (no
+such job, not dead, ended already, not drained in time), 3 Redis or SQL cannot be reached, 4 bad settings or arguments.
+What a verb needs is loaded when it runs, so that a worker never loads the web framework and `--help` loads nothing.
 """
 
 from __future__ import annotations
@@ -22,28 +22,71 @@ from ragworker import __version__
 from ragworker.logs import configure_logging
 from ragworker.settings import FlagSource, Settings, SettingsError
 
-EXIT_REFUSED: Final = 1
-EXIT_UNREACHABLE: Final = 3
-EXIT_BAD_INPUT: Final = 4
-EXIT_INTERRUPTED: Final = 130
+EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 3, 4, 130
 
 #: What libraries take along where it happens to be installed, at 7 MB a worker: httpx its command line with rich and
 #: pygments, redis-py its metrics.
 UNUSED: Final = ("httpx._main", "opentelemetry.sdk.metrics")
 
-EPILOG: Final = """\
-examples:
-  USE_DURABLE_WORKER=true ragworker api          serve the HTTP API on RAG_API_HOST:RAG_API_PORT
-  RAG_QUEUE=mail ragworker worker                work on the queue `mail` until SIGTERM
-  ragworker jobs submit handbook.md              queue a document, print its job id
-  ragworker jobs show job-3f2a...                one job with its history
-  ragworker dlq list                             what failed for good, newest first
-  ragworker dlq requeue job-3f2a...              give it a fresh series of attempts
-  ragworker queue stats --json                   the figures that /metrics is made of
-  ragworker retry-table                          delays and policies per error code
+SETTINGS_ARE: Final = (
+    "All settings are environment variables, or lines of the file that RAG_ENV_FILE names; see the README."
+)
 
-All settings are environment variables, or lines of the file named by RAG_ENV_FILE; see system/README.md.
-"""
+GROUPS: Final = {
+    "jobs": "submit, list, show, cancel and undo jobs of the durable queue",
+    "dlq": "look after the dead-letter queue",
+    "queue": "figures of the queue; stop, start and drain it",
+}
+
+#: Every verb: what it does, an example ({} is the verb), and its arguments.
+VERBS: Final = {
+    "api": ("serve the HTTP API until SIGTERM", "USE_DURABLE_WORKER=true {}"),
+    "worker": ("work until SIGTERM; jobs in hand are finished or handed back", "RAG_QUEUE=mail {}"),
+    "retry-table": ("print the delays before retries and the policy of each error code", "{}"),
+    "jobs submit": (
+        "queue documents, files or folders of them; the same one only once",
+        *("{} handbook.md docs/", "FILE", "--media-type", "--priority", "--key", "--user"),
+    ),
+    "jobs list": ("jobs on record, newest first", "{} --limit 10", "--limit"),
+    "jobs show": ("one job with its history", "{} job-3f2a...", "JOB"),
+    "jobs cancel": ("ask for the end of a job", "{} job-3f2a... --reason obsolete", "JOB", "--reason"),
+    "jobs rollback": ("undo what a job committed in the last RAG_ROLLBACK_SECONDS", "{} job-3f2a...", "JOB"),
+    "dlq list": ("dead letters, newest first", "{}", "--limit"),
+    "dlq show": ("one dead letter with its error and history", "{} job-3f2a...", "JOB"),
+    "dlq requeue": ("give a dead job a fresh series of attempts", "{} job-3f2a...", "JOB"),
+    "dlq purge": ("forget a dead job and its document for good", "{} job-3f2a...", "JOB"),
+    "queue stats": ("lengths, workers and counters as of now", "{} --json"),
+    "queue pause": ("give out no more jobs; submissions are accepted, running jobs go on", "{}"),
+    "queue resume": ("give out jobs again", "{}"),
+    "queue drain": ("wait until no job is unfinished; progress on stderr", "{} --seconds 600", "--seconds"),
+}
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"expected a number from {low} to {high}, got: {text!r}")
+        return int(text)
+
+    return parse
+
+
+#: What verbs take, as argparse has it.
+ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
+    "JOB": {"help": "the id that the submission answered, job-..."},
+    "FILE": {
+        "nargs": "+",
+        "type": Path,
+        "help": "text, Markdown, reStructuredText, HTML or PDF; or a folder",
+    },
+    "--limit": {"type": _number(1, 1000), "default": 50, "help": "at most so many (1 to 1000, default 50)"},
+    "--reason": {"default": "cancelled by an operator", "help": "kept with the request"},
+    "--media-type": {"help": "when the file's ending does not say it, e.g. text/markdown"},
+    "--priority": {"choices": ("normal", "high"), "default": "normal"},
+    "--key": {"help": "names the work of one FILE; the same key is the same job (default: the content)"},
+    "--user": {"default": "anonymous", "help": "whose job it is (default: anonymous)"},
+    "--seconds": {"type": _number(0, 86_400), "default": 60, "help": "give up after so long (default 60)"},
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,26 +94,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         settings = Settings.load(os.environ)
-        status: int = arguments.run(settings, arguments)
+        if arguments.verb in ("api", "worker"):
+            return _serve(settings, arguments.verb)
+        return _answer(settings, arguments)
     except SettingsError as error:
         return _fail(str(error), EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
-    return status
 
 
-def _api(settings: Settings, _: argparse.Namespace) -> int:
-    configure_logging(settings, service="ragworker-api", secrets=settings.secrets)
-    status: int = import_module("ragworker.api.server").serve(settings, flag=FlagSource(os.environ))
-    return status
-
-
-def _worker(settings: Settings, _: argparse.Namespace) -> int:
-    configure_logging(settings, service="ragworker-worker", secrets=settings.secrets)
+def _serve(settings: Settings, verb: str) -> int:
+    configure_logging(settings, service=f"ragworker-{verb}", secrets=settings.secrets)
+    if verb == "api":
+        return int(import_module("ragworker.api.server").serve(settings, flag=FlagSource(os.environ)))
     with _unimportable(*UNUSED):
         process = import_module("ragworker.process")
-    status: int = process.main(settings)
-    return status
+    return int(process.main(settings))
 
 
 @contextmanager
@@ -85,29 +124,21 @@ def _unimportable(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-def _on_queue(verb: str) -> Callable[[Settings, argparse.Namespace], int]:
-    def run(settings: Settings, arguments: argparse.Namespace) -> int:
-        operator = import_module("ragworker.operator_verbs")
-        try:
-            return _print(operator.ask(settings, verb, vars(arguments)), arguments)
-        except operator.RefusedError as error:
-            return _fail(str(error), EXIT_REFUSED)
-        except operator.UnreachableError as error:
-            return _fail(str(error), EXIT_UNREACHABLE)
-
-    return run
-
-
-def _retry_table(settings: Settings, arguments: argparse.Namespace) -> int:
-    return _print(import_module("ragworker.operator_verbs").show_retry_table(settings), arguments)
-
-
-def _print(result: Any, arguments: argparse.Namespace) -> int:
+def _answer(settings: Settings, arguments: argparse.Namespace) -> int:
+    operator = import_module("ragworker.operator_verbs")
     try:
-        print(
-            json.dumps(result.data, ensure_ascii=False) if arguments.json else "\n".join(result.lines),
-            flush=True,
-        )
+        data, summary = operator.ask(settings, arguments.verb, vars(arguments))
+    except operator.RefusedError as error:
+        return _fail(str(error), EXIT_REFUSED)
+    except operator.UnreachableError as error:
+        return _fail(str(error), EXIT_UNREACHABLE)
+    text = (
+        json.dumps(data, ensure_ascii=False)
+        if arguments.json
+        else "\n".join([*operator.tables(data), summary])
+    )
+    try:
+        print(text, flush=True)
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough. Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -127,80 +158,24 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    commands = {verb: example.format(f"ragworker {verb}") for verb, (_, example, *_) in VERBS.items()}
+    examples = "\n".join(f"  {command:<55} {VERBS[verb][0]}" for verb, command in commands.items())
     parser = _Parser(
         prog="ragworker",
         description="A durable retrieval-augmented-generation worker on Redis: documents in, embedded chunks out.",
-        epilog=EPILOG,
+        epilog=f"examples:\n{examples}\n\n{SETTINGS_ARE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ragworker {__version__}")
-    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    _verb(verbs, "api", _api, "serve the HTTP API until SIGTERM")
-    _verb(
-        verbs, "worker", _worker, "work on the queue until SIGTERM; jobs in hand are finished or handed back"
-    )
-    _verb(
-        verbs,
-        "retry-table",
-        _retry_table,
-        "print the delays before retries and the policy of each error code",
-    )
-
-    jobs = _group(verbs, "jobs", "list, show, cancel and submit jobs of the durable queue")
-    _limited(_verb(jobs, "list", _on_queue("jobs list"), "jobs on record, newest first"))
-    _with_job(_verb(jobs, "show", _on_queue("jobs show"), "one job with its history"))
-    cancel = _with_job(_verb(jobs, "cancel", _on_queue("jobs cancel"), "ask for the end of a job"))
-    cancel.add_argument("--reason", default="cancelled by an operator", help="kept with the request")
-    _submit_arguments(
-        _verb(jobs, "submit", _on_queue("jobs submit"), "queue a document; the same one only once")
-    )
-
-    dlq = _group(verbs, "dlq", "look after the dead-letter queue")
-    _limited(_verb(dlq, "list", _on_queue("dlq list"), "dead letters, newest first"))
-    _with_job(_verb(dlq, "show", _on_queue("dlq show"), "one dead letter with its history"))
-    _with_job(_verb(dlq, "requeue", _on_queue("dlq requeue"), "give a dead job a fresh series of attempts"))
-    _with_job(_verb(dlq, "purge", _on_queue("dlq purge"), "forget a dead job and its document for good"))
-
-    queue = _group(verbs, "queue", "figures of the queue")
-    _verb(queue, "stats", _on_queue("queue stats"), "lengths, workers and counters as of now")
+    groups = {"": parser.add_subparsers(metavar="COMMAND", required=True)}
+    for group, text in GROUPS.items():
+        members = groups[""].add_parser(group, help=text, description=text)
+        groups[group] = members.add_subparsers(metavar="COMMAND", required=True)
+    for verb, (text, _, *taken) in VERBS.items():
+        group, _, name = verb.rpartition(" ")
+        one = groups[group].add_parser(name, help=text, description=text, epilog=f"example: {commands[verb]}")
+        one.set_defaults(verb=verb)
+        one.add_argument("--json", action="store_true", help="one JSON value on stdout instead of text")
+        for argument in taken:
+            one.add_argument(argument, **ARGUMENTS[argument])
     return parser
-
-
-Verbs = Any  # argparse does not export the type of a sub-parser collection.
-
-
-def _group(verbs: Verbs, name: str, text: str) -> Verbs:
-    group = verbs.add_parser(name, help=text, description=text)
-    return group.add_subparsers(metavar="COMMAND", required=True)
-
-
-def _verb(verbs: Verbs, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
-    parser.add_argument("--json", action="store_true", help="one JSON value on stdout instead of text")
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _limited(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", type=_count, default=50, help="at most so many (1 to 1000, default 50)")
-
-
-def _with_job(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("job_id", metavar="JOB", help="the id that the submission answered, job-...")
-    return parser
-
-
-def _submit_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file", metavar="FILE", type=Path, help="text, Markdown, reStructuredText, HTML or PDF"
-    )
-    parser.add_argument("--media-type", help="when the file's ending does not say it, e.g. text/markdown")
-    parser.add_argument("--priority", choices=("normal", "high"), default="normal")
-    parser.add_argument("--key", help="names the work; the same key is the same job (default: the content)")
-    parser.add_argument("--user", default="anonymous", help="whose job it is (default: anonymous)")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1000:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 to 1000, got: {text!r}")
-    return int(text)

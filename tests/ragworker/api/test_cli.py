@@ -15,6 +15,7 @@ from api_process import Api, RedisServer, passed_on
 from ragworker.cli import main
 from ragworker.errors import ErrorCode
 from ragworker.job import JobError, OutcomeKind
+from ragworker.store import CommitResult, DocumentRow, Store
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,9 @@ def test_document_is_submitted_listed_shown_and_cancelled(run: Run, tmp_path: Pa
     """An operator can queue a file, find it, look at it and cancel it; the same file is the same job."""
     file = tmp_path / "handbook.md"
     file.write_text("# A handbook\n\nwith some words", "utf-8")
-    job_id = json.loads(run("jobs", "submit", str(file), "--json").stdout)["job_id"]
-    assert json.loads(run("jobs", "submit", str(file), "--json").stdout) == {
-        "job_id": job_id,
-        "state": "queued",
-        "duplicate": True,
-    }
+    (job_id,) = [job["job_id"] for job in json.loads(run("jobs", "submit", str(file), "--json").stdout)]
+    known = {"job_id": job_id, "state": "queued", "duplicate": True, "name": "handbook.md"}
+    assert json.loads(run("jobs", "submit", str(file), "--json").stdout) == [known]
     assert job_id in run("jobs", "list", "--limit", "1000").stdout
     shown = json.loads(run("jobs", "show", job_id, "--json").stdout)
     assert (shown["name"], shown["media_type"], shown["state"]) == ("handbook.md", "text/markdown", "queued")
@@ -133,6 +131,65 @@ def test_dead_letters_are_looked_after(run: Run, api: Api) -> None:
     api.settle(api.claim(), OutcomeKind.DEAD, error=JobError(ErrorCode.DOCUMENT_UNREADABLE, "broken file"))
     assert run("dlq", "purge", job_id).returncode == 0
     assert run("jobs", "show", job_id).returncode == 1
+
+
+def test_folder_is_submitted_whole_and_only_once(run: Run, tmp_path: Path) -> None:
+    """Files and folders in one command: every document of a known kind, each once, whatever is given twice."""
+    (tmp_path / "docs" / "deep").mkdir(parents=True)
+    for name in ("a.txt", "b.md", "deep/c.html", "picture.png"):
+        (tmp_path / "docs" / name).write_text(f"the words of {name}", "utf-8")
+    (tmp_path / "one.rst").write_text("one more", "utf-8")
+    arguments = ("jobs", "submit", str(tmp_path / "one.rst"), str(tmp_path / "docs"))
+    jobs = json.loads(run(*arguments, "--json").stdout)
+    assert [job["name"] for job in jobs] == ["one.rst", "a.txt", "b.md", "c.html"]
+    assert len({job["job_id"] for job in jobs}) == 4
+    assert run(*arguments).stdout.splitlines()[-1] == "0 queued, 4 known already"
+    refused = run(*arguments, "--key", "k")
+    assert (refused.returncode, refused.stdout) == (4, "")
+    too_large = run(*arguments, RAG_MAX_UPLOAD_BYTES="5")
+    assert (too_large.returncode, "RAG_MAX_UPLOAD_BYTES" in too_large.stderr) == (4, True)
+
+
+def test_queue_is_paused_drained_and_resumed(run: Run, api: Api) -> None:
+    """A paused queue gives nothing out and says so; drain waits, tells how far it is, and gives up in time."""
+    api.submit("a text to drain", priority="high")
+    assert run("queue", "pause").returncode == 0
+    assert json.loads(run("queue", "stats", "--json").stdout)["paused"] is True
+    assert run("queue", "stats").stdout.splitlines()[-1].endswith(", paused")
+    stuck = run("queue", "drain")
+    assert (stuck.returncode, "queue resume" in stuck.stderr) == (1, True)
+    assert run("queue", "resume").returncode == 0
+    late = run("queue", "drain", "--seconds", "1")
+    assert (late.returncode, late.stdout) == (1, "")
+    assert len(late.stderr.splitlines()) == 2
+    while json.loads(run("queue", "stats", "--json").stdout)["unfinished"]:
+        api.settle(api.claim(), OutcomeKind.DONE)
+    assert run("queue", "drain").stdout.splitlines()[-1] == f"queue {api.queue_name}: nothing is unfinished"
+
+
+def test_commit_is_rolled_back_within_its_window(run: Run, api: Api, tmp_path: Path) -> None:
+    """What a job committed is undone, once or more; too late or without an effect it is refused with status 1."""
+    database = {"DATABASE_URL": f"sqlite:///{tmp_path / 'rag.db'}", "RAG_ROLLBACK_SECONDS": "60"}
+    store = Store(database["DATABASE_URL"])
+    store.create_schema()
+    job_id = api.submit("a text that was wrong").json()["job_id"]
+    assert run("jobs", "rollback", job_id, **database).returncode == 1
+    job = api.claim()
+    store.raise_fences([(job_id, job.fence)])
+    row = DocumentRow(
+        job_id, job.name, job.media_type, job.sha256, job.bytes, 1, 0, 0, job.user_id, job.fence, "w1"
+    )
+    assert store.commit(row, [], []) is CommitResult.COMMITTED
+    api.settle(job, OutcomeKind.DONE)
+    late = run("jobs", "rollback", job_id, **(database | {"RAG_ROLLBACK_SECONDS": "0"}))
+    assert (late.returncode, "RAG_ROLLBACK_SECONDS" in late.stderr) == (1, True)
+    for _ in range(2):
+        assert run("jobs", "rollback", job_id, **database).returncode == 0
+    assert store.committed(job_id) is None
+    assert json.loads(run("jobs", "show", job_id, "--json").stdout)["state"] == "cancelled"
+    store.close()
+    away = run("jobs", "rollback", job_id, DATABASE_URL="postgresql+psycopg://127.0.0.1:9/none")
+    assert (away.returncode, "DATABASE_URL" in away.stderr) == (3, True)
 
 
 def test_retry_table_is_the_one_of_the_specification(run: Run) -> None:
