@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import hypothesis.strategies as st
-import redis.asyncio
 from core_parts import new_job
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from queue_model import HISTOGRAM, Claim, Model, Record, Request
+from steered_queue import Client, Snapshot, SteeredPipelines, SteeredQueue
 
 from ragworker import rows
 from ragworker.intake import INLINE_BYTES
@@ -32,18 +31,14 @@ from ragworker.job import (
     Priority,
     job_id_for,
 )
-from ragworker.queue import Queue, UnknownJobError, script_text
+from ragworker.queue import UnknownJobError
 from ragworker.settings import QueueSettings
 
 Answer = TypeVar("Answer")
-Client = redis.asyncio.Redis
+
 
 LEASE_MS = 3000
-CLOCK = "redis.call('TIME')"
-STEERED_CLOCK = """(function()
-  local ms = tonumber(redis.call('GET', KEYS[1] .. 'clock'))
-  return {math.floor(ms / 1000), ms % 1000 * 1000}
-end)()"""
+GAUGES = ("queue_length", "active_jobs", "unfinished", "dlq_entries", "workers", "paused")
 LARGE = b"x" * (INLINE_BYTES + 1)
 DOCUMENTS = {"small": b"a small one", "large": LARGE}
 
@@ -54,91 +49,6 @@ slots = st.integers(0, 2)
 limits = st.integers(1, 3)
 kinds = st.sampled_from(list(OutcomeKind))
 delays = st.sampled_from([0, 40, 60_000])
-
-
-def steered(text: str) -> str:
-    """A script whose clock is a key of the queue."""
-    assert text.count(CLOCK) == 1, "the scripts read the clock in one place"
-    return text.replace(CLOCK, STEERED_CLOCK)
-
-
-class SteeredQueue(Queue):
-    """The queue under test, on the clock of the test. `mutate` may break a script, to see that it is noticed."""
-
-    mutate: Callable[[str, str], str] = staticmethod(lambda _, text: text)
-
-    async def _run(self, name: str, *args: str | int | float | bytes, client: Any = None) -> Any:
-        if name not in self._scripts:
-            text = steered(self.mutate(name, script_text(name)))
-            self._scripts[name] = self._redis.register_script(text)
-        return await super()._run(name, *args, client=client)
-
-
-class SteeredPipelines:
-    """Makes `pipe.time()` of one client read the queue's clock."""
-
-    def __init__(self, client: Client, prefix: str) -> None:
-        self._pipeline, self._prefix = client.pipeline, prefix
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        pipe = self._pipeline(*args, **kwargs)
-        pipe.time = lambda: pipe.eval(f"return {STEERED_CLOCK}", 1, self._prefix)
-        return pipe
-
-
-@dataclass
-class Snapshot:
-    """Everything that Redis has of a queue, but the fields of jobs."""
-
-    ready: dict[str, list[str]] = field(default_factory=lambda: {"high": [], "normal": []})
-    delayed: dict[str, int] = field(default_factory=dict)
-    dead: dict[str, int] = field(default_factory=dict)
-    claims: dict[str, dict[str, int]] = field(default_factory=dict)
-    leases: dict[str, int] = field(default_factory=dict)
-    idle: dict[str, int] = field(default_factory=dict)
-    inbox: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
-    finished: dict[str, int] = field(default_factory=dict)
-    jobs: set[str] = field(default_factory=set)
-    payloads: set[str] = field(default_factory=set)
-    uploads: int = 0
-
-    @classmethod
-    async def take(cls, client: Client, prefix: str) -> Snapshot:
-        seen = cls()
-        names = sorted(key.decode().removeprefix(prefix) for key in await client.keys(f"{prefix}*"))
-        async with client.pipeline(transaction=False) as pipe:
-            for name in names:
-                kind = name.partition(":")[0]
-                if kind in ("ready", "inbox"):
-                    pipe.lrange(prefix + name, 0, -1)
-                elif kind == "claimed":
-                    pipe.hgetall(prefix + name)
-                elif kind in ("delayed", "dlq", "leases", "idle", "finished"):
-                    pipe.zrange(prefix + name, 0, -1, withscores=True)
-                else:
-                    pipe.exists(prefix + name)
-            for name, value in zip(names, await pipe.execute(), strict=True):
-                seen._note(*name.partition(":")[::2], value)
-        return seen
-
-    def _note(self, kind: str, rest: str, value: Any) -> None:
-        match kind:
-            case "ready":
-                self.ready[rest] = [job_id.decode() for job_id in value]
-            case "inbox":
-                claims = (row.split(b"\n") for row in value)
-                self.inbox[rest] = [(claim[0].decode(), int(claim[1])) for claim in claims]
-            case "claimed":
-                self.claims[rest] = {job_id.decode(): int(fence) for job_id, fence in value.items()}
-            case "delayed" | "dlq" | "leases" | "idle" | "finished":
-                scores = {member.decode(): int(score) for member, score in value}
-                setattr(self, {"dlq": "dead"}.get(kind, kind), scores)
-            case "job":
-                self.jobs.add(rest)
-            case "payload":
-                self.payloads.add(rest)
-            case "upload":
-                self.uploads += 1
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -432,22 +342,15 @@ class QueueMachine(RuleBasedStateMachine):
         waiting = len([*model.ready["high"], *model.ready["normal"], *model.delayed])
         held = {worker: len(claims) for worker, claims in model.claims.items()}
         active = sum(held.get(worker, 0) for worker in model.live())
-        known = (
+        known = [
             waiting,
             active,
             waiting + sum(held.values()),
             len(model.dead),
             len(model.live()),
             model.paused,
-        )
-        assert known == (
-            gauges.queue_length,
-            gauges.active_jobs,
-            gauges.unfinished,
-            gauges.dlq_entries,
-            gauges.workers,
-            gauges.paused,
-        )
+        ]
+        assert [getattr(gauges, name) for name in GAUGES] == known
         # Counters that rise come from Redis in text; a bucket that was never hit may be absent or 0.
         assert {k: v for k, v in gauges.stats.items() if v} == {
             k: float(v) for k, v in model.stats.items() if v
