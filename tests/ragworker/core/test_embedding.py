@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import struct
 import time
@@ -9,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from core_parts import EmbeddingServer
+from core_parts import EmbeddingServer, wait_until
 
 from ragworker.embedding import EmbeddingClient, parse_vectors, retry_after_seconds
 from ragworker.errors import ErrorCode, JobFailedError
@@ -45,11 +46,27 @@ def server() -> Iterator[EmbeddingServer]:
 
 
 @pytest.fixture
-async def embedder(server: EmbeddingServer) -> AsyncIterator[EmbeddingClient]:
+def limiter() -> Unlimited:
+    """The client's limiter."""
+    return Unlimited()
+
+
+@pytest.fixture
+def stats() -> Stats:
+    """What the client counts."""
+    return Stats()
+
+
+@pytest.fixture
+async def embedder(
+    server: EmbeddingServer, limiter: Unlimited, stats: Stats
+) -> AsyncIterator[EmbeddingClient]:
     """A client of it, with a short deadline."""
     with ThreadPoolExecutor(1) as threads:
-        settings = EmbeddingSettings(url=server.url, api_key="k", timeout_seconds=0.5)
-        made = EmbeddingClient(settings, stats=Stats(), threads=threads, limiter=Unlimited())
+        settings = EmbeddingSettings(
+            url=server.url, api_key="k", timeout_seconds=0.5, price_per_million_tokens=2.0
+        )
+        made = EmbeddingClient(settings, stats=stats, threads=threads, limiter=limiter)
         yield made
         await made.close()
 
@@ -111,6 +128,94 @@ async def test_slow_answer_is_a_timeout_and_no_server_is_unreachable(
         await nowhere.close()
     assert caught.value.code is ErrorCode.EMBEDDING_UNREACHABLE
     assert stats.take()["embedding_requests:unreachable"] == 1
+
+
+async def test_request_whose_turn_is_over_does_not_leave(
+    server: EmbeddingServer, embedder: EmbeddingClient, limiter: Unlimited, stats: Stats
+) -> None:
+    """Whoever was held up, on a new connection or an old one, waits for another turn; nothing of it is counted."""
+    for _ in range(2):
+        limiter.turns = [time.monotonic() - 0.001, time.monotonic() - 0.001, math.inf]
+        await embedder.embed(["a"], tokens=7)
+    assert limiter.acquired == [7] * 6
+    assert len(server.requests) == 2
+    assert stats.take()["hist:embedding_api_latency_ms:count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "wait", "told"),
+    [
+        (429, None, [None]),
+        (429, "7", [7.0]),
+        (503, "7", [7.0]),
+        (503, None, []),
+        (500, "7", []),
+        (400, None, []),
+    ],
+)
+async def test_only_too_fast_slows_down(
+    server: EmbeddingServer,
+    embedder: EmbeddingClient,
+    limiter: Unlimited,
+    status: int,
+    wait: str | None,
+    told: list[float | None],
+) -> None:
+    """429, and 503 that says when to come back, are told to the limiter, with the wait."""
+    server.answer = lambda _: (status, {"Retry-After": wait} if wait else {}, {})
+    with pytest.raises(JobFailedError):
+        await embedder.embed(["a"], tokens=1)
+    assert limiter.refusals == told
+
+
+async def test_ledger_has_each_request_once(
+    server: EmbeddingServer, embedder: EmbeddingClient, stats: Stats
+) -> None:
+    """Tokens and cost of what was answered by 200, good or garbage; refusals and silence cost nothing (spec B4)."""
+    good = server.answer
+    answers = [
+        (429, {}, {}),
+        (500, {}, b"x" * 10_000_000),
+        (200, {}, b"garbage"),
+        (200, {}, b" " * 1_000_000),
+    ]
+    for answer in answers:
+        server.answer = lambda _, answer=answer: answer
+        with pytest.raises(JobFailedError):
+            await embedder.embed(["a"], tokens=100)
+    server.answer = good
+    await embedder.embed(["a"], tokens=100)
+    server.delay_seconds = 0.8
+    with pytest.raises(JobFailedError):
+        await embedder.embed(["a"], tokens=100)
+    counted = stats.take()
+    assert len(server.requests) == 6
+    assert {name: value for name, value in counted.items() if not name.startswith("hist:")} == {
+        "embedding_requests:429": 1,
+        "embedding_requests:500": 1,
+        "embedding_requests:200": 3,
+        "embedding_requests:timeout": 1,
+        "rate_limited": 1,
+        "embedding_tokens": 300,
+        "embedding_cost_usd": pytest.approx(0.0006),
+    }
+    assert counted["hist:embedding_api_latency_ms:count"] == 6
+
+
+async def test_abandoned_request_is_not_counted(
+    server: EmbeddingServer, embedder: EmbeddingClient, stats: Stats
+) -> None:
+    """A cancelled job's request has no answer; what it cost is not known."""
+    server.delay_seconds = 0.3
+    asking = asyncio.create_task(embedder.embed(["a"], tokens=1))
+
+    async def arrived() -> bool:
+        return server.in_flight > 0
+
+    await wait_until(arrived, what="the request to arrive")
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert stats.take() == {}
 
 
 @pytest.mark.parametrize(
