@@ -246,20 +246,21 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         _wait_for(lambda: bool(stand.arrivals()), "the first request")
         seconds = options.minutes * 60
         first, refused = time.monotonic(), (0.0, 0.0)
-        _watch(stand, until=first + seconds / 3)
+        ends = first + seconds
+        _watch(stand, until=first + seconds / 3, ends=ends)
         if options.fault == "restart":
             lose_redis_tail(stand)
         elif options.fault == "stop":
             workers[0].send_signal(signal.SIGSTOP)
-            _watch(stand, until=first + seconds * 2 / 3)
+            _watch(stand, until=first + seconds * 2 / 3, ends=ends)
             workers[0].send_signal(signal.SIGCONT)
         elif options.fault == "refuse":
             stand.script([{"status": 429}])
             begun = time.monotonic()
-            _watch(stand, until=begun + seconds / 6)
+            _watch(stand, until=begun + seconds / 6, ends=ends)
             stand.script([])
             refused = (begun, time.monotonic())
-        _watch(stand, until=first + seconds)
+        _watch(stand, until=ends, ends=ends)
         ended = time.monotonic()
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
@@ -326,7 +327,7 @@ def most_in_any_window(times: Sequence[float], seconds: float) -> int:
     return max((bisect_left(times, at + seconds) - index for index, at in enumerate(times)), default=0)
 
 
-def _watch(stand: Stand, *, until: float) -> None:
+def _watch(stand: Stand, *, until: float, ends: float) -> None:
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(left, 5.0))
         times = [one["at"] for one in stand.arrivals()]
