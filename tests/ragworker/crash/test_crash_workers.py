@@ -172,32 +172,33 @@ async def test_many_stuck_jobs_are_taken_over_as_fast_as_few(stand: Stand, queue
 async def test_frozen_worker_that_wakes_up_has_no_effect(
     own_redis: RedisServer, embedding: EmbeddingServer, tmp_path: Path
 ) -> None:
-    """Stopped past its lease in mid-request, then resumed: its commit is refused, the other's is the one effect."""
+    """Stopped past its lease in mid-request, it wakes before the next owner is done: its commit is refused."""
     lane = make_lane(tmp_path, own_redis.url, embedding, RAG_WORKER_CONCURRENCY="1", RAG_LEASE_SECONDS="1")
     embedding.delay_seconds = 1.0
     client = connect(own_redis.url)
     queue = Queue(client, name=lane.settings.queue_name, settings=lane.settings.queue)
+
+    async def asked(times: int) -> bool:
+        return len(embedding.requests) == times
+
+    async def refused() -> bool:
+        return any(line["message"] in ("lease.lost", "job.outcome_refused") for line in lane.log_lines())
+
     try:
         frozen = lane.start_worker()
         (job_id,) = await submit(queue, 1)
-
-        async def asked() -> bool:
-            return bool(embedding.requests)
-
-        await wait_until(asked, seconds=20, what="the first worker to be in mid-request")
+        await wait_until(lambda: asked(1), seconds=20, what="the first worker to be in mid-request")
         os.kill(frozen.pid, signal.SIGSTOP)
+        embedding.delay_seconds = 8.0
         lane.start_worker()
-        assert (await ended(queue, [job_id]))[job_id].state is JobState.DONE
+        await wait_until(lambda: asked(2), seconds=20, what="the second worker to be in mid-request")
         os.kill(frozen.pid, signal.SIGCONT)
-
-        async def refused() -> bool:
-            return any(line["message"] in ("lease.lost", "job.outcome_refused") for line in lane.log_lines())
-
-        await wait_until(refused, seconds=10, what="the frozen worker to be told")
-        (row,) = lane.rows("select job_id, fence from commit_log")
-        view = await queue.get(job_id)
-        assert view is not None
-        assert (row[0], view.deliveries) == (job_id, 2)
+        await wait_until(refused, seconds=5, what="the frozen worker to be refused")
+        assert lane.rows("select * from commit_log") == []
+        view = (await ended(queue, [job_id]))[job_id]
+        assert (view.state, view.deliveries) == (JobState.DONE, 2)
+        fence = await client.hget(f"{queue.prefix}job:{job_id}", "fence")
+        assert lane.rows("select job_id, fence from commit_log") == [(job_id, int(fence))]
         assert frozen.poll() is None
     finally:
         lane.stop()
