@@ -15,21 +15,20 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import sys
+import struct
 import time
-from array import array
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, Final, Protocol
+from email.utils import mktime_tz, parsedate_tz
+from typing import Any, Final
 
 import httpx
 
 from ragworker.errors import ErrorCode, JobFailedError, classify
 from ragworker.job import EMBEDDING_LATENCY_BUCKETS_MS
+from ragworker.limits import RedisLimiter
 from ragworker.logs import current_context
 from ragworker.settings import EmbeddingSettings
 from ragworker.stats import Stats
@@ -49,20 +48,15 @@ _ID_HEADERS: Final = {
     "correlation_id": "X-Correlation-ID",
 }
 
+_BY_STATUS: Final = {
+    401: ErrorCode.EMBEDDING_AUTH_FAILED,
+    403: ErrorCode.EMBEDDING_AUTH_FAILED,
+    408: ErrorCode.EMBEDDING_SERVER_ERROR,
+    429: ErrorCode.RATE_LIMITED,
+}
+
 #: The last event before bytes of a request are written; https://www.encode.io/httpcore/extensions/#trace
 _LEAVES: Final = "http11.send_request_headers.started"
-
-
-class Limiter(Protocol):
-    """Says when a request may leave; `limits.RedisLimiter` is the real one."""
-
-    async def acquire(self, tokens: int) -> float:
-        """Wait for the turn of a request; the moment of time.monotonic() until which it may leave."""
-        ...
-
-    async def slow_down(self, *, sent: float, retry_after_seconds: float | None) -> None:
-        """The API refused, as too fast, a request that left at `sent`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +75,7 @@ class EmbeddingClient:
     """A connection to the API. Parses large answers in `threads`, to keep the event loop free."""
 
     def __init__(
-        self, settings: EmbeddingSettings, *, stats: Stats, threads: Executor, limiter: Limiter
+        self, settings: EmbeddingSettings, *, stats: Stats, threads: Executor, limiter: RedisLimiter
     ) -> None:
         self._settings = settings
         self._stats = stats
@@ -173,18 +167,11 @@ class EmbeddingClient:
 def failure_of(status: int, headers: Mapping[str, str]) -> JobFailedError:
     """The failure that an HTTP status other than 200 stands for."""
     wait = retry_after_seconds(headers)
-    match status:
-        case 429:
-            code = ErrorCode.RATE_LIMITED
-        case 401 | 403:
-            code = ErrorCode.EMBEDDING_AUTH_FAILED
-        case 503 if wait is not None:
-            code = ErrorCode.EMBEDDING_OVERLOADED
-        case 408:
-            code = ErrorCode.EMBEDDING_SERVER_ERROR
-        case _:
-            refused = status < httpx.codes.INTERNAL_SERVER_ERROR
-            code = ErrorCode.EMBEDDING_REJECTED if refused else ErrorCode.EMBEDDING_SERVER_ERROR
+    failed = status >= httpx.codes.INTERNAL_SERVER_ERROR
+    code = ErrorCode.EMBEDDING_SERVER_ERROR if failed else ErrorCode.EMBEDDING_REJECTED
+    if status == httpx.codes.SERVICE_UNAVAILABLE and wait is not None:
+        code = ErrorCode.EMBEDDING_OVERLOADED
+    code = _BY_STATUS.get(status, code)
     return JobFailedError(code, f"the embedding API answered {status}", retry_after_seconds=wait)
 
 
@@ -197,8 +184,8 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
-        then, now = _http_date(text), _http_date(headers.get("date", "")) or datetime.now(UTC)
-        return None if then is None else max(0.0, (then - now).total_seconds())
+        then, now = _http_date(text), _http_date(headers.get("date", "")) or time.time()
+        return None if then is None else max(0.0, then - now)
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
@@ -218,18 +205,11 @@ def parse_vectors(body: bytes, expected: int) -> list[Vector]:
 
 
 def _vector(numbers: Any) -> Vector:
-    if not isinstance(numbers, list) or not numbers or {*map(type, numbers)} - {float, int}:
-        raise _garbage("a list of numbers as embedding")
-    try:
-        packed = array("f", numbers)
-    except OverflowError:
-        raise _garbage("numbers of float32 size") from None
-    # JSON parsers let NaN and Infinity through, and a large double becomes infinite as a float32.
-    if not all(map(math.isfinite, packed)):
-        raise _garbage("finite numbers in an embedding")
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return Vector(dimensions=len(packed), data=packed.tobytes())
+    # JSON parsers let NaN and Infinity through; a double that float32 cannot hold is an OverflowError.
+    with suppress(TypeError, OverflowError):
+        if numbers and {*map(type, numbers)} <= {float, int} and math.isfinite(sum(numbers)):
+            return Vector(len(numbers), struct.pack(f"<{len(numbers)}f", *numbers))
+    raise _garbage("a list of finite float32 numbers as embedding")
 
 
 async def _body(answer: httpx.Response, *, limit: int) -> bytes:
@@ -246,9 +226,9 @@ def _garbage(expected: str) -> JobFailedError:
     return JobFailedError(ErrorCode.EMBEDDING_BAD_RESPONSE, message)
 
 
-def _http_date(text: str) -> datetime | None:
+def _http_date(text: str) -> float | None:
+    parts = parsedate_tz(text)
     try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
+        return None if parts is None else float(mktime_tz(parts))
+    except (ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

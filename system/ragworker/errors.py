@@ -124,37 +124,32 @@ _STORE_EXHAUSTED: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM, 
 #: class of the exception's ancestry that is listed decides.
 _BY_CLASS: Final = MappingProxyType(
     {
-        ("redis", "RedisError"): ErrorCode.QUEUE_UNAVAILABLE,
-        **{
-            (package, name): code
-            for package in ("sqlalchemy", "sqlite3", "psycopg")
-            for name, code in (
-                ("IntegrityError", ErrorCode.STORE_REJECTED),
-                ("DataError", ErrorCode.STORE_REJECTED),
-                ("DBAPIError", ErrorCode.STORE_UNAVAILABLE),
-                ("TimeoutError", ErrorCode.STORE_UNAVAILABLE),
-                ("Error", ErrorCode.STORE_UNAVAILABLE),
-            )
-        },
-        ("httpx", "TimeoutException"): ErrorCode.EMBEDDING_TIMEOUT,
-        ("httpx", "TransportError"): ErrorCode.EMBEDDING_UNREACHABLE,
+        "redis.RedisError": ErrorCode.QUEUE_UNAVAILABLE,
+        "sqlalchemy.IntegrityError": ErrorCode.STORE_REJECTED,
+        "sqlalchemy.DataError": ErrorCode.STORE_REJECTED,
+        "sqlalchemy.SQLAlchemyError": ErrorCode.STORE_UNAVAILABLE,
+        # Bare, where SQLAlchemy does not wrap: in what prepares a new connection.
+        "sqlite3.Error": ErrorCode.STORE_UNAVAILABLE,
+        "psycopg.Error": ErrorCode.STORE_UNAVAILABLE,
+        "httpx.TimeoutException": ErrorCode.EMBEDDING_TIMEOUT,
+        "httpx.TransportError": ErrorCode.EMBEDDING_UNREACHABLE,
     }
 )
 
 
 def _code_of(error: BaseException) -> ErrorCode:
-    cause = getattr(error, "orig", None) or error
-    told = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorcode", None)
-    if isinstance(cause, MemoryError) or told in _STORE_EXHAUSTED or _is_exhausted(cause):
+    if _is_exhausted(getattr(error, "orig", None) or error):
         return ErrorCode.RESOURCE_EXHAUSTED
-    for ancestor in type(error).__mro__:
-        code = _BY_CLASS.get((ancestor.__module__.partition(".")[0], ancestor.__name__))
-        if code is not None:
-            return code
-    return ErrorCode.TEMPORARY_FAILURE
+    names = (f"{one.__module__.partition('.')[0]}.{one.__name__}" for one in type(error).__mro__)
+    return next((_BY_CLASS[name] for name in names if name in _BY_CLASS), ErrorCode.TEMPORARY_FAILURE)
 
 
 def _is_exhausted(error: BaseException) -> bool:
-    if isinstance(error, RuntimeError):  # as _thread.start_new_thread words it
-        return error.args == ("can't start new thread",)
-    return isinstance(error, OSError) and error.errno in _EXHAUSTED
+    match error:
+        case MemoryError():
+            return True
+        case OSError():
+            return error.errno in _EXHAUSTED
+        case RuntimeError():  # as _thread.start_new_thread words it
+            return error.args == ("can't start new thread",)
+    return bool({getattr(error, name, None) for name in ("sqlstate", "sqlite_errorcode")} & _STORE_EXHAUSTED)

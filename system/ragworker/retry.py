@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from ragworker.errors import POLICIES, ErrorCode, Policy
+from ragworker.errors import ErrorCode, Policy
 
 #: No delay of the table is longer (spec C1): 1, 5, 25, 125 s.
 LONGEST_DELAY_SECONDS: Final = 125.0
@@ -18,7 +18,7 @@ GROWTH: Final = 5
 #: Beyond this an API's Retry-After is taken for a mistake: a job must not sleep for days on one header.
 LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
 
-#: From here on even the smallest positive float has outgrown the longest delay, so powers stay small.
+#: 5 to this power times the smallest positive float is more than the longest delay: powers stay small.
 _EXPONENT_LIMIT: Final = 500
 
 
@@ -42,12 +42,11 @@ def calculate_retry_delay(retry: int, *, base: float = 1.0) -> float:
     """
     if isinstance(retry, bool) or not isinstance(retry, int) or retry < 1:
         raise ValueError(f"retry: expected an integer from 1 up, got: {retry!r}")
-    if isinstance(base, bool) or not isinstance(base, int | float) or not math.isfinite(base) or base <= 0:
+    if isinstance(base, bool) or not isinstance(base, int | float) or not 0 < base < math.inf:
         raise ValueError(f"base: expected a positive number of seconds, got: {base!r}")
-    if retry > _EXPONENT_LIMIT:
-        return LONGEST_DELAY_SECONDS
     # Fractions, because 0.1 * 5 * 5 * 5 rounds three times and a float power overflows.
-    return float(min(Fraction(base) * GROWTH ** (retry - 1), Fraction(LONGEST_DELAY_SECONDS)))
+    exact = Fraction(base) * GROWTH ** min(retry - 1, _EXPONENT_LIMIT)
+    return float(min(exact, Fraction(LONGEST_DELAY_SECONDS)))
 
 
 def decide(
@@ -62,20 +61,14 @@ def decide(
 
     An attempt is followed by retry number `attempt`, so `max_retries` retries allow max_retries + 1 attempts.
     """
-    policy = POLICIES[code]
-    if policy is Policy.NO_RETRY or attempt > max_retries:
+    if code.policy is Policy.NO_RETRY or attempt > max_retries:
         return Decision(retry=False)
-    if policy is Policy.DELAYED_RETRY and retry_after_seconds is not None:
-        return Decision(retry=True, delay_seconds=_sane(retry_after_seconds, attempt, base_seconds))
+    wish = retry_after_seconds
+    if code.policy is Policy.DELAYED_RETRY and wish is not None and 0 <= wish < math.inf:
+        return Decision(retry=True, delay_seconds=min(wish, LONGEST_RETRY_AFTER_SECONDS))
     return Decision(retry=True, delay_seconds=calculate_retry_delay(attempt, base=base_seconds))
 
 
 def retry_table(*, max_retries: int, base_seconds: float = 1.0) -> tuple[float, ...]:
     """The delays in seconds before each retry, first to last."""
     return tuple(calculate_retry_delay(retry, base=base_seconds) for retry in range(1, max_retries + 1))
-
-
-def _sane(retry_after_seconds: float, attempt: int, base_seconds: float) -> float:
-    if not math.isfinite(retry_after_seconds) or retry_after_seconds < 0:
-        return calculate_retry_delay(attempt, base=base_seconds)
-    return min(retry_after_seconds, LONGEST_RETRY_AFTER_SECONDS)

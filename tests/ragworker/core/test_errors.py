@@ -201,11 +201,10 @@ async def line_breaks_in_the_answer(place: Place) -> None:
         port = server.getsockname()[1]
 
         def cut() -> None:
-            for _ in range(2):
-                line, _ = server.accept()
-                line.recv(65536)
-                line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
-                line.close()
+            line, _ = server.accept()
+            line.recv(65536)
+            line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+            line.close()
 
         threading.Thread(target=cut, daemon=True).start()
         place.api.url = f"http://127.0.0.1:{port}/v1"

@@ -77,7 +77,7 @@ def test_refusing_api_sees_few_requests_and_the_rate_comes_back() -> None:
     found = pressed("refuse", seconds=30)
     # Those in flight when it began, then one after each pause of 1, 2, 4 s and a few beside it.
     assert 1 <= found["answered_429"] <= 30, found
-    assert found["requests_after_refusal"] > 60, found
+    assert found["requests_after_refusal"] > 40, found
 
 
 @pytest.mark.anyio
