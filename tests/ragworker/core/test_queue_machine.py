@@ -64,17 +64,11 @@ MUTATIONS = {
     "a fence is given twice": ("job", "fence = fence + 1\n", "fence = fence\n"),
     "fences forget the clock": ("job", "or '0') + 1, NOW)", "or '0') + 1, 0)"),
     "normal jobs go first": ("job", "'LPOP', P .. 'ready:high', limit", "'LPOP', P .. 'ready:normal', limit"),
-    "a delayed job stays delayed": (
-        "job",
-        "redis.call('ZREM', P .. 'delayed', id)\n    make_ready",
-        "make_ready",
-    ),
     "the same work twice": ("submit", "if not state then", "if true then"),
     "a paused queue gives": ("job", "if redis.call('EXISTS', P .. 'paused') == 1 then", "if false then"),
     "a settled job stays claimed": ("settle", "in_slices('HDEL', P .. 'claimed:' .. worker, gone)", ""),
     "a retry is no attempt": ("settle", "'retrying', attempt + 1", "'retrying', attempt"),
     "a repeat is not recognised": ("settle", "== ARGV[i + 1] and 1 or 0", "== ARGV[i + 1] and 0 or 0"),
-    "a cancelled retry waits": ("settle", "if f[6] then", "if false then"),
     "a lease that lives is taken": (
         "take_over",
         "P .. 'leases', '-inf', NOW_TEXT",
@@ -89,15 +83,21 @@ MUTATIONS = {
     "poison goes round": ("take_over", "if lost >= max_deliveries then", "if false then"),
     "a cancelled job stays in line": ("cancel", "redis.call('LREM', P .. 'ready:' .. f[4], 1, id)", ""),
     "a former owner is forgotten": ("cancel", "if f[2] then", "if false then"),
-    "records pile up": ("job", "redis.call('ZCARD', finished) - keep", "0"),
     "figures count twice": ("renew", "if flush > tonumber", "if true or flush > tonumber"),
     "last words are heard": ("progress", "~= 'running' then", "== 'queued' then"),
-    "one who leaves keeps its lease": ("leave", "redis.call('ZADD', P .. 'leases', NOW_TEXT, worker)", ""),
     "what failed is rolled back": ("rolled_back", "f[1] ~= 'done'", "f[1] == 'queued'"),
 }
 
 #: These need a rare turn of events; only a deep run takes the time.
 SUBTLE = {
+    "records pile up": ("job", "redis.call('ZCARD', finished) - keep", "0"),
+    "one who leaves keeps its lease": ("leave", "redis.call('ZADD', P .. 'leases', NOW_TEXT, worker)", ""),
+    "a delayed job stays delayed": (
+        "job",
+        "redis.call('ZREM', P .. 'delayed', id)\n    make_ready",
+        "make_ready",
+    ),
+    "a cancelled retry waits": ("settle", "if f[6] then", "if false then"),
     "the dead are handed jobs": ("job", "or '0') > NOW then", "or '0') > 0 then"),
     "what lives is forgotten": ("submit", "in_slices('ZREM', P .. 'finished', news)", ""),
     "any fence will do": ("settle", "if held[n] == ARGV[i + 1] and", "if held[n] and"),
