@@ -115,7 +115,13 @@ class Intake:
             inline = len(new.payload) <= INLINE_BYTES
             upload = "" if inline else await self._upload(new.payload)
             ids.append(job_id)
-            args += (job_id, new.priority.value, about, new.payload if inline else str(len(new.payload)), upload)
+            args += (
+                job_id,
+                new.priority.value,
+                about,
+                new.payload if inline else str(len(new.payload)),
+                upload,
+            )
         states = await (self._replicated(args) if self._replicas else self._run("submit", *args))
         return [
             Submitted(job_id, JobState(rows.text(state) or JobState.QUEUED), duplicate=bool(state))
