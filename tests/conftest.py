@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,11 @@ import pytest
 os.environ.setdefault(
     "MPLCONFIGDIR", str(Path(__file__).resolve().parent.parent / ".pytest_cache" / "matplotlib")
 )
+
+# A shell without job control starts what runs in the background deaf to Ctrl-C, and children inherit that; some tests
+# press Ctrl-C on theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What each part adds when it is there, and the Debian package that brings it.
 PARTS: dict[str, tuple[str, str]] = {
