@@ -1,0 +1,24 @@
+"""Every act by its name in YAML: one line each, the classes in the files beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import cast
+
+from readiness.faults.act import Act, Params
+
+# Name in `method` of a scenario -> module below this package and class in it.
+ACTS: Mapping[str, tuple[str, str]] = {}
+
+
+def act_class(name: str) -> type[Act]:
+    """The class of a known act."""
+    module, attribute = ACTS[name]
+    return cast("type[Act]", getattr(import_module(f"{__name__}.{module}"), attribute))
+
+
+def make_act(name: str, params: Params) -> Act:
+    """An act for one scenario."""
+    build = cast("type", act_class(name))
+    return cast("Act", build(params))
