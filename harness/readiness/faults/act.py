@@ -10,9 +10,9 @@ How to add an act
 The engine calls one object of an act once in this order, so it may keep what it did on `self`:
 
     missing(machine)     Before anything is started. Words: the ledger says NOT_RUN with them. "": go on.
-    prepare(scene)       Nothing runs yet. May add to scene.settings, redis_options, worker_prefix ..., or start something of
-                         its own (Sentinels, a namespace) and set scene.redis_url. What it starts it hands to scene.cleanup
-                         at once, before anything can fail.
+    prepare(scene)       Nothing runs yet. May add to scene.settings, redis_options, worker_prefix ..., or start
+                         something of its own (Sentinels, a namespace) and set scene.redis_url. What it starts it
+                         hands to scene.cleanup at once, before anything can fail.
                          --- Own Redis, proxies, API and workers start; steady state holds; the submissions begin.
     inject(scene)        Break it. Returns when the fault is in place.
     prove_active(scene)  Words with figures from outside ("12 of 12 connections got no answer for 1.5 s"), or NotActive.
@@ -20,7 +20,7 @@ The engine calls one object of an act once in this order, so it may keep what it
                          --- The fault is held for `hold_seconds`.
     heal(scene)          Idempotent; also called when anything went wrong, on Ctrl-C, and when inject never ran.
     prove_healed(scene)  Words with figures, or NotActive.
-                         --- Liveness: every acknowledged job ends, a new job is done. Then the checkers read the history.
+                         --- Liveness: every acknowledged job ends, a new job is done. Then the checkers judge.
 
 How to add a scenario
 ---------------------
@@ -29,7 +29,7 @@ How to add a scenario
     stand:
       workers: 2
       settings: {RAG_LEASE_SECONDS: 2}      # environment of API and workers
-      redis: own                    # shared (default) | own: scene.own_redis | act: `prepare` of an act sets scene.redis_url
+      redis: own                    # shared (default) | own: scene.own_redis | act: a `prepare` sets scene.redis_url
       redis_options: {maxmemory: 8mb}       # only with own
       proxy: [redis]                # any of redis, api, embedding: scene.proxy("redis")
       embedding_ms: 30              # how slow the embedding API is when it is well

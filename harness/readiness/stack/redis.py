@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Protocol
@@ -76,11 +76,18 @@ class RedisPart(Protocol):
 
 
 class RedisServer:
-    """A redis-server (or fakeredis) of our own. `kill` and `start` again keep port and data folder."""
+    """A redis-server (or fakeredis) of our own. `kill` and `start` again keep port and data folder.
+
+    `options` go beside and above the usual ones at every start; `prefix` stands before the command line and must
+    exec the rest; `environment` is added to what the server gets.
+    """
 
     def __init__(
         self, run_dir: Path, *, name: str, provider: str, program: Path | None, version: str
     ) -> None:
+        self.options: dict[str, str] = {}
+        self.prefix: list[str] = []
+        self.environment: dict[str, str] = {}
         self._run_dir = run_dir
         self._name = name
         self._program = program
@@ -94,6 +101,16 @@ class RedisServer:
     def url(self) -> str:
         """Address of database 0."""
         return f"redis://{LOOPBACK}:{self._port}/0"
+
+    @property
+    def data_dir(self) -> Path:
+        """Where its append-only file is."""
+        return Path(self.options.get("dir", self._data))
+
+    @property
+    def log_tail(self) -> list[str]:
+        """The last lines of its log."""
+        return self._process.tail() if self._process else []
 
     @property
     def alive(self) -> bool:
@@ -153,7 +170,8 @@ class RedisServer:
             self._process.await_end(deadline)
 
     def _start_on(self, port: int) -> None:
-        process = spawn(self._run_dir, self._name, self._command(port), env=clean_environment())
+        argv = [*self.prefix, *self._command(port)]
+        process = spawn(self._run_dir, self._name, argv, env=clean_environment(self.environment))
         self._process = process
         url = f"redis://{LOOPBACK}:{port}/0"
         ready = Probe(f"PONG on port {port}", lambda: listens(process.pid, port) and _pings(url))
@@ -176,6 +194,7 @@ class RedisServer:
             "appendfsync": "everysec",
             "save": "",
             "daemonize": "no",
+            **self.options,
         }
         flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
         return [str(self._program), *flags]
@@ -219,7 +238,14 @@ def start_redis(run_dir: Path, wanted: str) -> RedisPart:
     return server
 
 
-def start_private_redis(run_dir: Path, name: str, *, wanted: str = "auto") -> RedisServer:
+def start_private_redis(
+    run_dir: Path,
+    name: str,
+    *,
+    wanted: str = "auto",
+    options: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+) -> RedisServer:
     """One more real server for a check that kills it, with an empty data folder. The caller stops it.
 
     A name that the run has used before gets a number. StackError when there is only the simulation.
@@ -227,6 +253,7 @@ def start_private_redis(run_dir: Path, name: str, *, wanted: str = "auto") -> Re
     server = _own_server(run_dir, wanted, name=_unused_name(run_dir / "data", name))
     if server.provider == "fakeredis":
         raise StackError(f"{name}: expected a real redis-server for a private Redis, found only fakeredis")
+    server.options, server.prefix = dict(options or {}), list(prefix)
     server.start()
     return server
 

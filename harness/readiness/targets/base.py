@@ -203,10 +203,14 @@ class Lane(Protocol):
     def workers(self) -> Sequence[Worker]:
         """Every worker started so far, dead ones too, in the order of their start."""
 
-    def start_api(self) -> None: ...
+    def start_api(self, *, settings: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> None: ...
     def stop_api(self) -> None: ...
     def kill_api(self) -> None: ...
-    def start_worker(self) -> Worker: ...
+    def start_worker(
+        self, *, settings: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> Worker:
+        """One more worker; `settings` are its own, above the lane's; `prefix` must exec the rest of the line."""
+
     def set_flag(self, value: str) -> None:
         """Switch the durable path on or off while everything runs."""
 

@@ -141,17 +141,17 @@ class RagworkerLane(RagworkerApi):
             )
         return f"http://127.0.0.1:{self._port}"
 
-    def start_api(self) -> None:
+    def start_api(self, *, settings: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
         """Start the API and wait until it listens, on RAG_API_PORT when the lane's settings name one.
 
-        Started again, it keeps its port if that is still free.
+        Started again, it keeps its port if that is still free. `settings` and `prefix` are for this start only.
         """
         if self._api is not None and self._api.alive:
             return
         if not self._port:
-            self._start_api({})
+            self._start_api(settings or {}, prefix)
         else:
-            self._restart_api()
+            self._restart_api(settings or {}, prefix)
         if self._stack.prometheus_url is not None:
             labels = {"lane": self.name}
             add_scrape_target(self._stack.run_dir, self.name, url=self.api_url, labels=labels)
@@ -167,11 +167,13 @@ class RagworkerLane(RagworkerApi):
         if self._api is not None:
             self._api.kill()
 
-    def start_worker(self) -> Worker:
+    def start_worker(
+        self, *, settings: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> Worker:
         """Start one more worker and wait until it takes jobs. Threads that outlive it may do so at once."""
         with self._numbering:
             number = next(self._worker_numbers)
-        process = self._spawn(f"{self.name}-worker-{number}", "worker", {})
+        process = self._spawn(f"{self.name}-worker-{number}", "worker", settings or {}, prefix)
         worker = RagworkerWorker(process)
         self.workers.append(worker)
         self._await_event(process, "worker.ready")
@@ -247,14 +249,14 @@ class RagworkerLane(RagworkerApi):
             "RAG_QUEUE": self.queue,
         }
 
-    def _restart_api(self) -> None:
+    def _restart_api(self, more: Mapping[str, str], prefix: Sequence[str]) -> None:
         try:
-            self._start_api({"RAG_API_PORT": str(self._port)})
+            self._start_api({**more, "RAG_API_PORT": str(self._port)}, prefix)
         except TargetError:  # somebody took the port meanwhile
-            self._start_api({"RAG_API_PORT": "0"})
+            self._start_api({**more, "RAG_API_PORT": "0"}, prefix)
 
-    def _start_api(self, more: Mapping[str, str]) -> None:
-        process = self._spawn(f"{self.name}-api", "api", more)
+    def _start_api(self, more: Mapping[str, str], prefix: Sequence[str]) -> None:
+        process = self._spawn(f"{self.name}-api", "api", more, prefix)
         self._api = process
         event = self._await_event(process, "api.ready")
         found = event.get("port")
@@ -265,8 +267,8 @@ class RagworkerLane(RagworkerApi):
         if isinstance(told, dict):
             self.effective_settings = {str(name): str(value) for name, value in told.items()}
 
-    def _spawn(self, name: str, verb: str, more: Mapping[str, str]) -> ManagedProcess:
-        argv = [sys.executable, "-m", "ragworker", verb]
+    def _spawn(self, name: str, verb: str, more: Mapping[str, str], prefix: Sequence[str]) -> ManagedProcess:
+        argv = [*prefix, sys.executable, "-m", "ragworker", verb]
         env = clean_environment({"RAG_API_PORT": "0", **self.settings, **more})
         process = spawn(self._stack.run_dir, name, argv, env=env, cwd=self._folder)
         self._processes.append(process)
