@@ -1,7 +1,7 @@
 """Translate between what `lua/*.lua` keeps of a job and the values of `job.py`. Does no I/O.
 
 The events of a job are its history, its newest progress and, after a final state, one `end`: nothing else is stored
-for listeners. Numbers of events (`seq`) rise within a job; a history line has an even one, `end` the odd one after it.
+for listeners. Numbers of events rise within a job; a history line has an even one, `end` the odd one after it.
 """
 
 from __future__ import annotations
@@ -42,10 +42,12 @@ _STATE_AFTER: Final = {
     "rolled_back": JobState.CANCELLED,
 }
 
+#: Events with which a job ends. A rollback comes after its end.
+_ENDS: Final = frozenset({"done", "dead", "cancelled"})
+
 #: The fields of a job that are read to show it: all but its document.
 FIELDS: Final = (
-    "state", "priority", "about", "created_ms", "attempt", "lost", "fence", "finished_ms", "error", "figures",
-    "progress", "history",
+    "state", "priority", "about", "created_ms", "attempt", "lost", "fence", "error", "figures", "progress", "history",
 )  # fmt: skip
 
 #: What `json.loads` does, without its care for other people's JSON: `about` is our own.
@@ -109,9 +111,10 @@ def job_view(job_id: str, fields: Mapping[str, str], *, mode: str) -> JobView:
     state = JobState(fields["state"])
     described = json.loads(fields["about"])
     described.pop("span_id")
-    finished, (code, _, message) = fields.get("finished_ms", ""), fields.get("error", "").partition("|")
+    code, _, message = fields.get("error", "").partition("|")
     words, chunks, tokens, cost = (fields.get("figures") or "0|0|0|0").split("|")
     history = tuple(entry for _, entry in _history(fields))
+    ends = [entry.at_ms for entry in history if entry.event in _ENDS] if state.terminal else []
     # A lost delivery is in `lost` already, and one of an earlier series of attempts counts no more.
     current = "fence" in fields and history[-1].event not in ("taken_over", "requeued")
     return JobView(
@@ -121,7 +124,7 @@ def job_view(job_id: str, fields: Mapping[str, str], *, mode: str) -> JobView:
         attempt=int(fields.get("attempt", 1)),
         deliveries=int(fields.get("lost", 0)) + current,
         created_ms=int(fields["created_ms"]),
-        finished_ms=int(finished) if finished else None,
+        finished_ms=ends[-1] if ends else None,
         figures=Figures(int(words), int(chunks), int(tokens), float(cost)),
         error=JobError(code, message) if code and state not in (JobState.DONE, JobState.CANCELLED) else None,
         history=history,
@@ -156,7 +159,7 @@ def events(job_id: str, fields: Mapping[str, str], *, after: str) -> list[Event]
 
 
 def _history(fields: Mapping[str, str]) -> Iterator[tuple[int, HistoryEntry]]:
-    lines = [line.split("|", 6) for line in fields.get("history", "").split("\n") if line]
+    lines = [line.split("|", 6) for line in reversed(fields.get("history", "").split("\n")) if line]
     # The first event is not written down, it is in created_ms; it is forgotten like the others.
     if not lines or lines[0][0] == "2":
         yield 0, HistoryEntry(int(fields["created_ms"]), "submitted", 1)

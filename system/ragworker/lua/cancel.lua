@@ -8,7 +8,7 @@
 -- and only then ends it. A running job is ended by its worker. `cancel` stays with the job until it ends, so that a
 -- retry which the running delivery may be about to report does not put the end off (settle.lua).
 local id, reason, ttl, keep = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local f = redis.call('HMGET', job_key(id), 'state', 'fence', 'attempt', 'priority', 'seq', 'history', 'big')
+local f = redis.call('HMGET', job_key(id), 'state', 'fence', 'attempt', 'priority', 'progress', 'history', 'big')
 local state = f[1]
 if state == 'queued' or state == 'retrying' then
   redis.call('LREM', P .. 'ready:' .. f[4], 1, id)
@@ -19,9 +19,8 @@ if state == 'queued' or state == 'retrying' then
     make_ready(id, 'high', true)
     hand_out()
   else
-    local history, seq = remember(id, f[6], f[5], 'cancelled', f[3])
-    redis.call('HSET', job_key(id), 'state', 'cancelled', 'finished_ms', NOW_TEXT, 'payload', '', 'seq', seq,
-      'history', history)
+    redis.call('HSET', job_key(id), 'state', 'cancelled', 'payload', '',
+      'history', remember(id, f[6], f[5], 'cancelled', f[3]))
     if f[7] then
       redis.call('DEL', P .. 'payload:' .. id)
     end

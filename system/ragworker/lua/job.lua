@@ -23,9 +23,10 @@
 --
 -- Fields of a job: state, priority, about (JSON, written once), payload ('' when gone), big (1: see payload:<id>),
 -- created_ms, queued_ms (only after a requeue), attempt (absent: 1), lost (workers that lost it; absent: 0), fence,
--- worker, settled (fence of the last outcome taken), cancel (reason of a pending request), error ("code|message"),
--- figures ("words|chunks|tokens|cost"), finished_ms, seq (number of the last event), progress
--- ("seq|ms|stage|done|total"), history (lines "seq|ms|event|attempt|code|delay_ms|worker").
+-- settled (fence of the last outcome taken that was not an end), cancel (reason of a pending request), error
+-- ("code|message"), figures ("words|chunks|tokens|cost"), progress ("number|ms|stage|done|total"), history (lines
+-- "number|ms|event|attempt|code|delay_ms|worker", newest first). Eight fields is what a job has that is done at its
+-- first delivery: a ninth makes Redis double the hash's table, and each costs time in every step and in the log.
 --
 -- Invariant: a job that is not terminal is in exactly one of: a ready list, `delayed`, one `claimed:<w>`.
 -- A script runs alone and Redis logs its writes as one transaction, so no crash of a client or of Redis can
@@ -72,16 +73,26 @@ local function count(name, by)
   tally[name] = (tally[name] or 0) + (by or 1)
 end
 
+-- One histogram a call: its borders are read when the first value comes.
+local limits, buckets
+
 local function observe(histogram, value, borders)
-  local bucket = '+Inf'
-  for border in string.gmatch(borders, '[^,]+') do
-    if value <= tonumber(border) then
-      bucket = border
+  local name = 'hist:' .. histogram .. ':'
+  if not limits then
+    limits, buckets = {}, {}
+    for border in string.gmatch(borders, '[^,]+') do
+      limits[#limits + 1] = tonumber(border)
+      buckets[#limits] = name .. border
+    end
+  end
+  local bucket = name .. '+Inf'
+  for i = 1, #limits do
+    if value <= limits[i] then
+      bucket = buckets[i]
       break
     end
   end
-  local name = 'hist:' .. histogram .. ':'
-  count(name .. bucket)
+  count(bucket)
   count(name .. 'count')
   count(name .. 'sum', value)
 end
@@ -95,20 +106,36 @@ local function publish()
   end
 end
 
--- The history with one more line, without the oldest beyond the limit; and the number of the new event.
+-- The number of the next event: above the newest line's and the newest progress'.
 -- A final event takes two numbers: its state and the end of the stream are told apart (rows.py).
-local function remember(id, old, seq, event, attempt, code, delay_ms, worker)
-  news[#news + 1] = id
-  local number = tonumber(seq or '0') + 2
-  local line = table.concat({number, NOW_TEXT, event, attempt or '1', code or '', delay_ms or '', worker or ''}, '|')
-  local text = old and (old .. '\n' .. line) or line
-  if #text > LONG_HISTORY then
-    local _, breaks = string.gsub(text, '\n', '')
-    for _ = HISTORY_LIMIT, breaks do
-      text = string.sub(text, string.find(text, '\n', 1, true) + 1)
-    end
+local function next_number(history, progress)
+  local number = history and tonumber(string.match(history, '^%d+')) or 0
+  if progress then
+    number = math.max(number, tonumber(string.match(progress, '^%d+')))
   end
-  return text, number
+  return number + 2
+end
+
+-- The history with one more line, without the oldest beyond the limit.
+local function remember(id, old, progress, event, attempt, code, delay_ms, worker)
+  news[#news + 1] = id
+  local text = next_number(old, progress) .. '|' .. NOW_TEXT .. '|' .. event .. '|' .. (attempt or '1') .. '|'
+    .. (code or '') .. '|' .. (delay_ms or '') .. '|' .. (worker or '')
+  if not old then
+    return text
+  end
+  text = text .. '\n' .. old
+  if #text > LONG_HISTORY then
+    local place = 0
+    for _ = 1, HISTORY_LIMIT do
+      place = string.find(text, '\n', place + 1, true)
+      if not place then
+        return text
+      end
+    end
+    text = string.sub(text, 1, place - 1)
+  end
+  return text
 end
 
 local function make_ready(id, priority, at_front)
@@ -146,19 +173,20 @@ local function claim_for(worker, limit)
   end
   local fence = math.max(tonumber(redis.call('GET', P .. 'fence') or '0') + 1, NOW)
   for _, id in ipairs(ids) do
-    local f = redis.call('HMGET', job_key(id), 'state', 'attempt', 'lost', 'created_ms', 'queued_ms', 'about',
-      'big', 'cancel', 'payload', 'seq', 'history')
+    local job = job_key(id)
+    local f = redis.call('HMGET', job, 'state', 'attempt', 'lost', 'created_ms', 'queued_ms', 'about',
+      'big', 'cancel', 'payload', 'progress', 'history')
     -- Any other state means that the id is a stranger in this list; dropping it is the only safe thing to do.
     if f[1] == 'queued' or f[1] == 'retrying' then
       local given = digits(fence)
       fence = fence + 1
-      local history, seq = remember(id, f[11], f[10], 'claimed', f[2], '', '', worker)
-      redis.call('HSET', job_key(id), 'state', 'running', 'fence', given, 'worker', worker, 'seq', seq,
-        'history', history)
+      redis.call('HSET', job, 'state', 'running', 'fence', given,
+        'history', remember(id, f[11], f[10], 'claimed', f[2], '', '', worker))
       claims[#claims + 1] = id
       claims[#claims + 1] = given
-      rows[#rows + 1] = table.concat({id, given, f[2] or '1', tonumber(f[3] or '0') + 1, f[4], f[5] or f[4], f[6],
-        f[7] or '', f[8] or '', f[9] or ''}, '\n')
+      rows[#rows + 1] = id .. '\n' .. given .. '\n' .. (f[2] or '1') .. '\n' .. (f[3] and f[3] + 1 or '1') .. '\n'
+        .. f[4] .. '\n' .. (f[5] or f[4]) .. '\n' .. f[6] .. '\n' .. (f[7] or '') .. '\n' .. (f[8] or '') .. '\n'
+        .. (f[9] or '')
     end
   end
   redis.call('SET', P .. 'fence', digits(fence - 1))
@@ -217,12 +245,11 @@ local function retire(ended, ttl, keep)
 end
 
 -- A job that failed for good moves whole: record, history and document stay until an operator requeues or purges it.
--- f: attempt, created_ms, queued_ms, seq, history
+-- f: attempt, created_ms, queued_ms, progress, history
 -- settled: the fence of the outcome that says so, or '' when nobody did.
 local function bury(id, f, code, message, worker, borders, settled)
-  local history, seq = remember(id, f[5], f[4], 'dead', f[1], code, '', worker)
-  redis.call('HSET', job_key(id), 'state', 'dead', 'finished_ms', NOW_TEXT, 'error', code .. '|' .. message,
-    'settled', settled, 'seq', seq, 'history', history)
+  redis.call('HSET', job_key(id), 'state', 'dead', 'error', code .. '|' .. message, 'settled', settled,
+    'history', remember(id, f[5], f[4], 'dead', f[1], code, '', worker))
   redis.call('ZADD', P .. 'dlq', NOW_TEXT, id)
   count('dead')
   count('failed:' .. code)

@@ -4,10 +4,10 @@
 -- last words are not heard after it.
 local id = ARGV[1]
 local job = job_key(id)
-if redis.call('HGET', job, 'state') ~= 'running' then
+local f = redis.call('HMGET', job, 'state', 'history', 'progress')
+if f[1] ~= 'running' then
   return 0
 end
-local seq = redis.call('HINCRBY', job, 'seq', 2)
-redis.call('HSET', job, 'progress', table.concat({seq, NOW_TEXT, ARGV[2], ARGV[3], ARGV[4]}, '|'))
+redis.call('HSET', job, 'progress', table.concat({next_number(f[2], f[3]), NOW_TEXT, ARGV[2], ARGV[3], ARGV[4]}, '|'))
 redis.call('PUBLISH', P .. 'events', id)
 return 1

@@ -5,14 +5,13 @@
 -- Answer lost: the repeat says 0, the job runs once. `finished:dead` has been counted and stays counted.
 local id = ARGV[1]
 local job = job_key(id)
-local f = redis.call('HMGET', job, 'state', 'priority', 'seq', 'history')
+local f = redis.call('HMGET', job, 'state', 'priority', 'progress', 'history')
 if f[1] ~= 'dead' then
   return 0
 end
 redis.call('ZREM', P .. 'dlq', id)
-local history, seq = remember(id, f[4], f[3], 'requeued', 1)
-redis.call('HSET', job, 'state', 'queued', 'queued_ms', NOW_TEXT, 'seq', seq, 'history', history)
-redis.call('HDEL', job, 'attempt', 'lost', 'finished_ms', 'error', 'cancel')
+redis.call('HSET', job, 'state', 'queued', 'queued_ms', NOW_TEXT, 'history', remember(id, f[4], f[3], 'requeued', 1))
+redis.call('HDEL', job, 'attempt', 'lost', 'error', 'cancel')
 make_ready(id, f[2], false)
 hand_out()
 publish()

@@ -4,11 +4,11 @@
 -- a job goes from done to cancelled at most once. Crash before the call, or answer lost: the rollback is asked for
 -- again, SQL says that it is undone already, and this call is made again.
 local id, by = ARGV[1], ARGV[2]
-local f = redis.call('HMGET', job_key(id), 'state', 'attempt', 'seq', 'history')
+local f = redis.call('HMGET', job_key(id), 'state', 'attempt', 'progress', 'history')
 if f[1] ~= 'done' then
   return 0
 end
-local history, seq = remember(id, f[4], f[3], 'rolled_back', f[2], '', '', by)
-redis.call('HSET', job_key(id), 'state', 'cancelled', 'seq', seq, 'history', history)
+redis.call('HSET', job_key(id), 'state', 'cancelled',
+  'history', remember(id, f[4], f[3], 'rolled_back', f[2], '', '', by))
 publish()
 return 1

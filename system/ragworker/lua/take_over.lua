@@ -12,9 +12,9 @@ local limit, max_deliveries, borders, code, message = tonumber(ARGV[1]), tonumbe
 local answer, moved = {}, 0
 
 local function take(worker, id, fence)
-  -- f: state, fence, lost, priority, attempt, created_ms, queued_ms, seq, history
+  -- f: state, fence, lost, priority, attempt, created_ms, queued_ms, progress, history
   local f = redis.call('HMGET', job_key(id), 'state', 'fence', 'lost', 'priority', 'attempt', 'created_ms',
-    'queued_ms', 'seq', 'history')
+    'queued_ms', 'progress', 'history')
   -- A claim under an older fence belongs to a delivery that was replaced; the job itself is elsewhere.
   if f[1] ~= 'running' or f[2] ~= fence then
     return
@@ -24,8 +24,8 @@ local function take(worker, id, fence)
   if lost >= max_deliveries then
     bury(id, {f[5], f[6], f[7], f[8], f[9]}, code, message, worker, borders, '')
   else
-    local history, seq = remember(id, f[9], f[8], 'taken_over', f[5], '', '', worker)
-    redis.call('HSET', job_key(id), 'state', 'queued', 'lost', lost, 'seq', seq, 'history', history)
+    redis.call('HSET', job_key(id), 'state', 'queued', 'lost', lost,
+      'history', remember(id, f[9], f[8], 'taken_over', f[5], '', '', worker))
     make_ready(id, f[4], true)
   end
   answer[#answer + 1] = id

@@ -68,7 +68,9 @@ MUTATIONS = {
     "a paused queue gives": ("job", "if redis.call('EXISTS', P .. 'paused') == 1 then", "if false then"),
     "a settled job stays claimed": ("settle", "in_slices('HDEL', P .. 'claimed:' .. worker, gone)", ""),
     "a retry is no attempt": ("settle", "'retrying', attempt + 1", "'retrying', attempt"),
-    "a repeat is not recognised": ("settle", "== ARGV[i + 1] and 1 or 0", "== ARGV[i + 1] and 0 or 0"),
+    "a repeat is not recognised": ("settle", "return f[1] == fence or", "return"),
+    "a repeated end is not recognised": ("settle", "(f[3] == 'done' or f[3] == 'cancelled')", "false"),
+    "any end is a repeat": ("settle", "or f[2] == fence and", "or"),
     "a lease that lives is taken": (
         "take_over",
         "P .. 'leases', '-inf', NOW_TEXT",
