@@ -1,7 +1,7 @@
 """Find the run that a new one is compared with: the newest finished one of the same profile hash.
 
 Scores of different profiles are never compared: the hash covers claims, weights, gates and knobs. Partial runs
-(--only) are passed over: what they left out did not move.
+(--only, --claim) are passed over: what they left out did not move.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def previous_run(runs: Path, profile: Profile, *, before: str) -> Previous | Non
             card = Scorecard.from_json(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, BadInput):
             continue
-        partial = "--only" in card.run.argv
+        partial = bool({"--only", "--claim"}.intersection(card.run.argv))
         if card.run.profile_hash == profile.content_hash and not partial:
             verdicts = {claim.id: claim.verdict for claim in card.claims}
             return Previous(run=card.run.id, profile_hash=card.run.profile_hash, verdicts=verdicts)

@@ -2,7 +2,8 @@
 
 A check says which claims it is evidence for, ``@pytest.mark.claim("A5.kill")``, looks at the system from
 outside and records what it saw through ``evidence``. The plugin writes one ``outcome`` record per test and
-claim. Outside of a run (READINESS_RUN unset) checks are skipped. With xdist use ``--dist loadgroup``: tests
+claim. Outside of a run (READINESS_RUN unset, no --readiness) a marked test runs as any other and its evidence goes
+nowhere; one that asks for the run's stack or target is skipped. With xdist use ``--dist loadgroup``: tests
 that share a session lane are put in one group, so that the corpus is ingested once.
 
 Judges nothing, and starts no stack: that is `readiness run`. Heavy modules are imported when a fixture
@@ -32,6 +33,7 @@ from readiness.checking.session import (
     RUN_VARIABLE,
     RunSession,
 )
+from readiness.checking.suite_reporter import add_suite_options, open_suite_run
 from readiness.errors import HarnessFailure
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="ID",
         help="run only the checks marked with this claim (may be given more than once)",
     )
+    add_suite_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -91,6 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "xdist_group(name): tests that must run in one process under --dist loadgroup"
     )
     config.addinivalue_line("markers", "early: a long check, to be started before the others")
+    open_suite_run(config)
     run = os.environ.get(RUN_VARIABLE, "")
     try:
         config.stash[_SESSION] = RunSession.load(Path(run)) if run else None
@@ -108,13 +112,15 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)  # before xdist writes the group into the node ids
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     wanted = set(config.getoption("--claim"))
+    run = config.stash[_SESSION]
+    if run is not None and (idle := [item for item in items if run.is_elsewhere(marked_claims(item))]):
+        config.hook.pytest_deselected(items=idle)
+        items[:] = [item for item in items if item not in idle]
     for item in items:
         claims = marked_claims(item)
         if not claims:
             continue
         item.user_properties.append((CLAIMS_PROPERTY, list(claims)))
-        if config.stash[_SESSION] is None:
-            item.add_marker(pytest.mark.skip(reason=NOT_IN_A_RUN))
         if shared := sorted(name for name in getattr(item, "fixturenames", ()) if name.endswith(SHARED_LANE)):
             item.add_marker(pytest.mark.xdist_group(shared[0]))
     if wanted:
@@ -353,16 +359,19 @@ def ingested(main_lane: Lane, documents: Corpus) -> Ingested:
 @pytest.fixture
 def evidence(request: pytest.FixtureRequest) -> ClaimEvidence:
     """Records measurements for the claims that the test is marked with."""
-    from readiness.checking.recorder import ClaimEvidence  # noqa: PLC0415 - only a run needs it
+    from readiness.checking.recorder import ClaimEvidence, Nowhere  # noqa: PLC0415 - only checks need it
 
     item: pytest.Item = request.node
     claims = marked_claims(item)
+    in_a_run = request.config.stash[_SESSION] is not None
     if not claims:
         raise HarnessFailure(
             f"{item.nodeid}: expected a mark claim(…) on a test that records evidence; add it"
         )
     recorder = ClaimEvidence(
-        _writer(request.config, claims), claims=claims, check=item.nodeid.rpartition("@")[0] or item.nodeid
+        _writer(request.config, claims) if in_a_run else Nowhere(),
+        claims=claims,
+        check=item.nodeid.rpartition("@")[0] or item.nodeid,
     )
     item.stash[_EVIDENCE] = recorder
     return recorder

@@ -7,7 +7,9 @@ file. Leaves the file, its hash chain and its lock to readiness.evidence, and ev
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +27,18 @@ class Writer(Protocol):
     ) -> None: ...
 
     def attach(self, claim: str, path: Path, *, name: str | None = None) -> None: ...
+
+
+class Nowhere:
+    """The writer of a marked test outside of a run: figures are still checked, and kept by nobody."""
+
+    def record(
+        self, claim: str, kind: str, data: Any, *, fault: str | None = None, check: str | None = None
+    ) -> None:
+        """Write nothing."""
+
+    def attach(self, claim: str, path: Path, *, name: str | None = None) -> None:
+        """Copy nothing."""
 
 
 class ClaimEvidence:
@@ -88,6 +102,13 @@ class ClaimEvidence:
             raise ValueError(f"expected finite samples of {what}, got: {figures}")
         data = {"values": figures, "unit": unit, "what": what}
         self._measure(claim, "samples", data, len(figures), fault)
+
+    @contextmanager
+    def duration(self, what: str, *, claim: str | None = None, fault: str | None = None) -> Iterator[None]:
+        """Measure the block on the monotonic clock and keep it as one sample in seconds, unless it raises."""
+        began = time.monotonic()
+        yield
+        self.samples([time.monotonic() - began], "s", what, claim=claim, fault=fault)
 
     def exposure(
         self,

@@ -24,11 +24,14 @@ NOT_IN_A_RUN = "run them through readiness run: checks need the stack of a run (
 
 @dataclass(frozen=True, slots=True)
 class RunSession:
-    """The run that the checks belong to. ``claims`` is None when the folder has no profile snapshot."""
+    """The run that the checks belong to. ``claims`` is None when the folder has no profile snapshot;
+    ``elsewhere`` are the claims that only other profiles of the file have.
+    """
 
     run_dir: Path
     plan: Mapping[str, Any]
     claims: frozenset[str] | None
+    elsewhere: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, run_dir: Path) -> RunSession:
@@ -38,8 +41,13 @@ class RunSession:
                 f"{RUN_VARIABLE}: expected a run folder, got: {run_dir}. Use `readiness run`."
             )
         profile_file = run_dir / "profile.json"
-        claims = claim_ids(_read(profile_file)) if profile_file.exists() else None
-        return cls(run_dir=run_dir, plan=_read(run_dir / "plan.json"), claims=claims)
+        profile = _read(profile_file) if profile_file.exists() else None
+        return cls(
+            run_dir=run_dir,
+            plan=_read(run_dir / "plan.json"),
+            claims=None if profile is None else claim_ids(profile),
+            elsewhere=frozenset(map(str, (profile or {}).get("elsewhere", ()))),
+        )
 
     @property
     def seed(self) -> int:
@@ -58,6 +66,9 @@ class RunSession:
 
     def repeat_command(self, claims: Sequence[str]) -> str:
         """The command that repeats the checks of ``claims`` with the same seed."""
+        if self.plan.get("suite"):
+            chosen = [word for claim in claims for word in ("--claim", claim)]
+            return shlex.join(["pytest", "--readiness", f"--readiness-seed={self.seed}", *chosen])
         words = ["readiness", "run"]
         if profile := self.plan.get("profile"):
             words += ["--profile", str(profile)]
@@ -65,12 +76,16 @@ class RunSession:
             words += ["--only", claim]
         return shlex.join([*words, "--seed", str(self.seed)])
 
+    def is_elsewhere(self, marked: Sequence[str]) -> bool:
+        """Whether a check is for claims of other profiles only, and has nothing to do in this run."""
+        return bool(marked) and self.elsewhere.issuperset(marked)
+
     def unknown_claims(self, marked: Iterable[str]) -> list[str]:
         """One sentence for each marked claim that the profile does not have; empty without a snapshot."""
         known = self.claims
         if known is None:
             return []
-        return [_unknown(claim, known) for claim in marked if claim not in known]
+        return [_unknown(claim, known) for claim in marked if claim not in known | self.elsewhere]
 
 
 def _unknown(claim: str, known: frozenset[str]) -> str:

@@ -130,7 +130,9 @@ class Cursor:
         return value
 
     def bilingual(self) -> Text:
-        """Return {en: ..., ko: ...}; both are required."""
+        """Return {en: ..., ko: ...}, both required; a plain text stands for both languages."""
+        if isinstance(self.node, yaml.ScalarNode):
+            return Text(self.text(), self.text())
         entries = self.fields(("en", "ko"), required=("en", "ko"))
         return Text(entries["en"].text(), entries["ko"].text())
 

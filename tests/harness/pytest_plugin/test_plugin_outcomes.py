@@ -153,13 +153,13 @@ def test_a_failure_prints_seed_and_repeat_command(pytester: pytest.Pytester, run
     result.stdout.fnmatch_lines(["seed 8231; repeat: readiness run --profile quick --only A.one --seed 8231"])
 
 
-def test_outside_of_a_run_checks_are_skipped(
+def test_outside_of_a_run_what_needs_its_stack_is_skipped(
     pytester: pytest.Pytester, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without READINESS_RUN nothing of a check runs, and the reason says how to run it; other tests do run."""
+    """Without READINESS_RUN no check reaches for a target, and the reason says how to run it; other tests do run."""
     monkeypatch.delenv("READINESS_RUN")
     pytester.makepyfile(
-        test_check=CHECKS.format(body="raise AssertionError('must not run')", fixtures=""),
+        test_check=CHECKS.format(body="raise AssertionError('must not run')", fixtures=", stack"),
         test_plain="def test_plain(): pass",
     )
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:xdist", "-rs")
