@@ -104,6 +104,11 @@ def make_plan(choices: Choices, *, argv: Sequence[str]) -> Plan:
     check_target(profile.target)
     known = {claim.id for claim in profile.claims}
     for claim in choices.only:
+        if claim in profile.elsewhere:
+            raise BadInput(
+                f"--only {claim}: the profile {profile.name} leaves this claim out. Choose one that has it with"
+                " --profile (`profiles` of its block in reports/scorecard.yaml)."
+            )
         if claim not in known:
             raise BadInput(
                 f"--only {claim}: the profile has no such claim. It has: {', '.join(sorted(known))}."

@@ -15,6 +15,8 @@ from readiness.judge.codec import JsonValue, from_json, to_json
 from readiness.judge.model import Group, Operations, Text
 
 SCORECARD_FILE = "reports/scorecard.yaml"
+# What a claim may name in `checks` besides files below checks/: the run's own steps.
+CHECK_STEPS = ("load", "faults")
 
 
 class EstimatorKind(StrEnum):
@@ -52,7 +54,8 @@ class Estimator:
 class Claim:
     """A promise of the target.
 
-    `needs` names parts of the stack that must be real for its evidence to count.
+    `needs` names parts of the stack that must be real for its evidence to count. `checks` names files below
+    checks/ and steps of the run (`CHECK_STEPS`); each must have left an outcome, or the claim is NOT_RUN.
     """
 
     id: str
@@ -63,6 +66,7 @@ class Claim:
     weight: int
     fault: str | None = None
     needs: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
     sla: str | None = None
     founding: str | None = None
 
@@ -106,7 +110,10 @@ class Knobs:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A resolved profile; kept as profile.json in the run folder and judged from there."""
+    """A resolved profile; kept as profile.json in the run folder and judged from there.
+
+    `elsewhere` are the ids of claims that the file has for other profiles only: their checks are not run.
+    """
 
     name: str
     title: Text
@@ -117,6 +124,7 @@ class Profile:
     knobs: Knobs
     operations: Operations = field(default_factory=Operations)
     origin: str = SCORECARD_FILE
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def content_hash(self) -> str:

@@ -5,6 +5,7 @@ Each block of the file has one function; each key one line. What a key may hold 
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ from readiness.errors import BadInput
 from readiness.judge.figures import CASES, NOUNS, SAMPLES, SECONDS
 from readiness.judge.model import Group, Link, Operations, Text
 from readiness.judge.profile_model import (
+    CHECK_STEPS,
     KNOB_NAMES,
     CheckLimits,
     Claim,
@@ -31,8 +33,13 @@ PARTS = ("redis", "sql", "prometheus", "promtool", "alertmanager", "amtool", "gr
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 CLAIM_ID = re.compile(r"[A-Z][A-Z0-9]*\.[a-z][a-z0-9_]*")
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,60}")
+# A pytest file or a scenario of the fault step, below checks/.
+CHECK_FILE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_-]*/)*[A-Za-z0-9_][A-Za-z0-9_-]*\.(py|yaml)")
 TOP_KEYS = ("version", "target", "sections", "gates", "claims", "profiles", "operations")
-CLAIM_KEYS = ("section", "spec", "statement", "estimator", "weight", "fault", "needs", "sla", "founding")
+CLAIM_KEYS = (
+    "section", "spec", "statement", "estimator", "weight", "checks", "profiles", "fault", "needs", "sla",
+    "founding",
+)  # fmt: skip
 OVERLAY_KEYS = ("title", "name", "extends", *KNOB_NAMES)
 
 
@@ -50,17 +57,19 @@ def parse_profile(content: bytes, *, name: str, file: str) -> Profile:
     parsed = {entry: _profile_entry(cursor, Knobs()) for entry, cursor in profiles.items()}
     title, knobs = parsed[name]
     sections = _sections(top["sections"])
-    claims = _claims(top["claims"], sections)
+    members = _claims(top["claims"], sections, tuple(profiles))
+    gates = _gates(top["gates"], members)
     return Profile(
         name=name,
         title=title,
         target=top["target"].text(longest=60),
         sections=sections,
-        gates=_gates(top["gates"], claims),
-        claims=claims,
+        gates=gates[name],
+        claims=members[name],
         knobs=knobs,
         operations=_operations(top["operations"]) if "operations" in top else Operations(),
         origin=file,
+        elsewhere=tuple(claim for claim in top["claims"].mapping() if claim not in _ids(members[name])),
     )
 
 
@@ -108,19 +117,33 @@ def _section(name: str, entry: Cursor) -> Section:
     return Section(_name(name, entry), group, keys["title"].bilingual(), keys["weight"].integer(1, 100))
 
 
-def _claims(cursor: Cursor, sections: tuple[Section, ...]) -> tuple[Claim, ...]:
-    claims = tuple(_claim(name, entry, sections) for name, entry in cursor.mapping().items())
-    for section in sections:
-        if not any(claim.section == section.id for claim in claims):
-            cursor.fail(f"at least one claim of the section {section.id}", hint="Add one, or drop it.")
-    return claims
+def _claims(
+    cursor: Cursor, sections: tuple[Section, ...], profiles: tuple[str, ...]
+) -> dict[str, tuple[Claim, ...]]:
+    """Return the claims of each profile; every section must have one in each."""
+    blocks = [_claim(name, entry, sections, profiles) for name, entry in cursor.mapping().items()]
+    members = {name: tuple(claim for claim, chosen in blocks if name in chosen) for name in profiles}
+    for name, claims in members.items():
+        for section in sections:
+            if not any(claim.section == section.id for claim in claims):
+                expected = f"at least one claim of the section {section.id} in the profile {name}"
+                cursor.fail(expected, hint="Add one, or drop it.")
+    return members
 
 
-def _claim(name: str, entry: Cursor, sections: tuple[Section, ...]) -> Claim:
+def _claim(
+    name: str, entry: Cursor, sections: tuple[Section, ...], profiles: tuple[str, ...]
+) -> tuple[Claim, tuple[str, ...]]:
+    """Return a claim and the names of the profiles that have it (default: all)."""
     if not CLAIM_ID.fullmatch(name):
         entry.fail(f"a claim id like A5.kill (got {name!r}) as the key of a block")
     keys = entry.fields(CLAIM_KEYS, required=("section", "spec", "statement", "estimator", "weight"))
-    return Claim(
+    chosen = profiles
+    if "profiles" in keys:
+        chosen = keys["profiles"].each(
+            lambda item: item.word(profiles, what="a profile of this file"), at_least=1
+        )
+    claim = Claim(
         id=name,
         section=keys["section"].word([section.id for section in sections], what="a section of this file"),
         spec=keys["spec"].each(lambda item: item.text(longest=20), at_least=1),
@@ -129,9 +152,26 @@ def _claim(name: str, entry: Cursor, sections: tuple[Section, ...]) -> Claim:
         weight=keys["weight"].integer(1, 10),
         fault=keys["fault"].text(longest=200) if "fault" in keys else None,
         needs=keys["needs"].each(_part) if "needs" in keys else (),
+        checks=keys["checks"].each(_check_name, at_least=1) if "checks" in keys else (),
         sla=keys["sla"].text(longest=20) if "sla" in keys else None,
         founding=keys["founding"].text(longest=60) if "founding" in keys else None,
     )
+    return claim, chosen
+
+
+def _ids(claims: tuple[Claim, ...]) -> list[str]:
+    return [claim.id for claim in claims]
+
+
+def _check_name(cursor: Cursor) -> str:
+    name = cursor.text(longest=200)
+    if name not in CHECK_STEPS and not CHECK_FILE.fullmatch(name):
+        expected = (
+            f"a file below checks/ like durable_worker/test_kill.py, or one of {', '.join(CHECK_STEPS)}"
+        )
+        near = difflib.get_close_matches(name, CHECK_STEPS, n=1)
+        cursor.fail(expected, hint=f"Did you mean {near[0]!r}?" if near else "")
+    return name
 
 
 def _part(cursor: Cursor) -> str:
@@ -219,14 +259,19 @@ ESTIMATORS: Mapping[EstimatorKind, Callable[[Cursor], Estimator]] = {
 }
 
 
-def _gates(cursor: Cursor, claims: tuple[Claim, ...]) -> tuple[Gate, ...]:
-    ids = [claim.id for claim in claims]
-    gates = []
+def _gates(cursor: Cursor, members: Mapping[str, tuple[Claim, ...]]) -> dict[str, tuple[Gate, ...]]:
+    """Return the gates of each profile. A gate that has no claim in one of them would hold nothing there."""
+    known = list(dict.fromkeys(claim.id for claims in members.values() for claim in claims))
+    gates: dict[str, tuple[Gate, ...]] = dict.fromkeys(members, ())
     for name, entry in cursor.mapping().items():
         keys = entry.fields(("title", "claims"), required=("title", "claims"))
-        members = keys["claims"].each(lambda item: item.word(ids, what="a claim of this file"), at_least=1)
-        gates.append(Gate(_name(name, entry), keys["title"].bilingual(), members))
-    return tuple(gates)
+        named = keys["claims"].each(lambda item: item.word(known, what="a claim of this file"), at_least=1)
+        for profile, claims in members.items():
+            there = tuple(claim for claim in named if claim in _ids(claims))
+            if not there:
+                keys["claims"].fail(f"at least one claim that is in the profile {profile}", hint="Add one.")
+            gates[profile] += (Gate(_name(name, entry), keys["title"].bilingual(), there),)
+    return gates
 
 
 def _profile_entry(cursor: Cursor, base: Knobs) -> tuple[Text, Knobs]:

@@ -21,6 +21,10 @@ REASONS: dict[str, Text] = {
         "Measurements were recorded, but no check of this claim ran to its end.",
         "측정값은 기록되었으나 이 항목의 검사가 끝까지 수행되지 않았습니다.",
     ),
+    "check_absent": Text(
+        "Of the checks that this claim names, {checks} left no outcome.",
+        "이 항목에 지정된 검사 중 {checks}의 결과가 기록되지 않았습니다.",
+    ),
     "no_data": Text(
         "The checks ran but recorded no {what_en}, so there is nothing to judge.",
         "검사는 수행되었으나 {what_ko} 기록이 없어 판정할 수 없습니다.",

@@ -9,7 +9,8 @@ A rung that holds ends the climb, so the worst and most certain things are said 
 4. a check failed -> FAILED
 5. a record cannot be a measurement -> INVALID
 6. the figures miss the target -> FAILED
-7. no evidence, no data, no check that passed, or one that was skipped or broke -> NOT_RUN
+7. no evidence, no data, no check that passed, one that was skipped or broke, or one that the claim names and
+   that left no outcome -> NOT_RUN
 8. the bound does not meet the target yet, or the last record was torn -> INCONCLUSIVE
 9. PROVEN
 """
@@ -122,7 +123,7 @@ def _climb(
         return Rung(Verdict.INVALID, Reason("bad_data", {"problem": _short(seen.problem)}))
     if found.verdict == Verdict.FAILED:
         return Rung(Verdict.FAILED, found.reason)
-    return _not_run(evidence, seen) or _figures(evidence, found)
+    return _not_run(claim, evidence, seen) or _figures(evidence, found)
 
 
 def _before_data(
@@ -146,12 +147,14 @@ def _before_data(
     return None
 
 
-def _not_run(evidence: ClaimFile, seen: Observations) -> Rung | None:
-    if not evidence.records:
+def _not_run(claim: Claim, evidence: ClaimFile, seen: Observations) -> Rung | None:
+    if not evidence.records and not claim.checks:
         return Rung(Verdict.NOT_RUN, Reason("no_evidence"))
     for name, code in (("error", "check_error"), ("skipped", "check_not_run"), ("xfailed", "check_not_run")):
         if outcomes := _with(seen.outcomes, name):
             return Rung(Verdict.NOT_RUN, _outcomes_reason(code, outcomes, seen))
+    if absent := _absent(claim, seen):
+        return Rung(Verdict.NOT_RUN, Reason("check_absent", {"checks": ", ".join(absent)}))
     if not _with(seen.outcomes, "passed"):
         return Rung(Verdict.NOT_RUN, Reason("no_outcome"))
     return None
@@ -161,6 +164,16 @@ def _figures(evidence: ClaimFile, found: Estimate) -> Rung:
     if found.verdict == Verdict.PROVEN and evidence.torn:
         return Rung(Verdict.INCONCLUSIVE, Reason("torn_line", {"problem": _short(evidence.torn)}))
     return Rung(found.verdict, found.reason)
+
+
+def _absent(claim: Claim, seen: Observations) -> list[str]:
+    """Return the checks that the claim names and that left no outcome of any kind."""
+    there: set[str] = set()
+    for outcome in seen.outcomes:
+        # A test is named by its node id, durable_worker/test_kill.py::test_..., a step as "load step".
+        source = outcome.check.partition("::")[0].removesuffix(" step")
+        there |= {source, source.partition("/")[0]} if source.endswith(".yaml") else {source}
+    return [check for check in claim.checks if check not in there]
 
 
 def _with(outcomes: Sequence[Outcome], name: str) -> list[Outcome]:

@@ -60,8 +60,13 @@ def test_profile_survives_its_way_through_json() -> None:
 
 def test_hash_follows_what_a_score_means_and_nothing_else() -> None:
     """Weights, targets and knobs change the hash; contacts, comments and the profile's title do not."""
-    base = sample_profile().content_hash
-    for old, new in [("weight: 5", "weight: 4"), ("max: 0.03", "max: 0.04"), ("kills: 20", "kills: 21")]:
+    base = parse(SOURCE).content_hash
+    for old, new in [
+        ("weight: 5", "weight: 4"),
+        ("max: 0.03", "max: 0.04"),
+        ("kills: 20", "kills: 21"),
+        ("checks: [durable_worker/test_kill.py]", "checks: [durable_worker/test_flag.py]"),
+    ]:
         assert parse(SOURCE.replace(old, new, 1)).content_hash != base
     for old, new in [("#dev-alerts", "#other"), ("Quick: for", "Quick, for"), ("# One block", "# A block")]:
         assert old in SOURCE

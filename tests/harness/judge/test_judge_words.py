@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from readiness.judge import reasons, schema
 from readiness.judge.codec import JsonValue
 from readiness.judge.figures import NOUNS, SECONDS, count, figure, plain, span
-from readiness.judge.model import Scorecard, Text
+from readiness.judge.model import Scorecard, Text, Verdict
 
 JUDGE = ROOT / "harness" / "readiness" / "judge"
 SCHEMA_FILE = ROOT / "harness" / "readiness" / "schemas" / "scorecard-1.json"
@@ -60,13 +60,17 @@ def test_korean_sentences_are_formal_and_need_no_choice_of_particle() -> None:
 
 def test_the_verdict_is_said_as_a_person_would() -> None:
     """The sample's verdict sentence is the one that the report design asks for."""
-    assert sample_scorecard().sentence == Text(
-        "Not ready: 1 of 6 gates failed; 1 of 39 claims failed; 12 of 39 claims are open, 28 more jobs would "
-        "settle two of them.",
-        "출시 불가: 필수 조건 6건 중 1건이 충족되지 않았습니다. 항목 39건 중 1건이 실패하였습니다. 항목 39건 중 12건이 "
-        "미확정입니다. 작업 28건을 더 관측하면 그중 2건을 판정할 수 있습니다.",
+    card = sample_scorecard()
+    n, gates = len(card.claims), len(card.gates)
+    verdicts = [claim.verdict for claim in card.claims]
+    open_ = n - verdicts.count(Verdict.PROVEN) - verdicts.count(Verdict.FAILED)
+    assert card.sentence == Text(
+        f"Not ready: 1 of {gates} gates failed; 1 of {n} claims failed; {open_} of {n} claims are open, 28 more jobs "
+        "would settle two of them.",
+        f"출시 불가: 필수 조건 {gates}건 중 1건이 충족되지 않았습니다. 항목 {n}건 중 1건이 실패하였습니다. "
+        f"항목 {n}건 중 {open_}건이 미확정입니다. 작업 28건을 더 관측하면 그중 2건을 판정할 수 있습니다.",
     )
-    assert proven_scorecard().sentence.en == "Ready: all 39 claims are proven and all 6 gates hold."
+    assert proven_scorecard().sentence.en == f"Ready: all {n} claims are proven and all {gates} gates hold."
 
 
 def test_every_reason_code_has_its_sentence_and_every_sentence_its_code() -> None:
