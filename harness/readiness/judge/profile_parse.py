@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from readiness.errors import BadInput
-from readiness.judge.figures import CASES, NOUNS, SAMPLES, SECONDS
 from readiness.judge.model import Group, Link, Operations, Text
+from readiness.judge.profile_estimators import parse_estimator, refuse_target
 from readiness.judge.profile_model import (
     CHECK_STEPS,
     KNOB_NAMES,
     CheckLimits,
     Claim,
-    Estimator,
-    EstimatorKind,
     Gate,
     Knobs,
     Profile,
@@ -137,6 +135,8 @@ def _claim(
     """Return a claim and the names of the profiles that have it (default: all)."""
     if not CLAIM_ID.fullmatch(name):
         entry.fail(f"a claim id like A5.kill (got {name!r}) as the key of a block")
+    if "target" in (given := entry.mapping()):
+        refuse_target(given["target"])
     keys = entry.fields(CLAIM_KEYS, required=("section", "spec", "statement", "estimator", "weight"))
     chosen = profiles
     if "profiles" in keys:
@@ -148,7 +148,7 @@ def _claim(
         section=keys["section"].word([section.id for section in sections], what="a section of this file"),
         spec=keys["spec"].each(lambda item: item.text(longest=20), at_least=1),
         statement=keys["statement"].bilingual(),
-        estimator=_estimator(keys["estimator"]),
+        estimator=parse_estimator(keys["estimator"]),
         weight=keys["weight"].integer(1, 10),
         fault=keys["fault"].text(longest=200) if "fault" in keys else None,
         needs=keys["needs"].each(_part) if "needs" in keys else (),
@@ -176,87 +176,6 @@ def _check_name(cursor: Cursor) -> str:
 
 def _part(cursor: Cursor) -> str:
     return cursor.word(PARTS, what="a part of the stack")
-
-
-def _estimator(cursor: Cursor) -> Estimator:
-    entries = cursor.mapping()
-    if "kind" not in entries:
-        cursor.fail("an estimator with a `kind`", hint=f"Known kinds: {', '.join(EstimatorKind)}.")
-    kind = EstimatorKind(entries["kind"].word([str(k) for k in EstimatorKind], what="a kind of estimator"))
-    return ESTIMATORS[kind](cursor)
-
-
-def _checks(cursor: Cursor) -> Estimator:
-    keys = cursor.fields(("kind", "min_cases"), required=("min_cases",))
-    return Estimator(EstimatorKind.CHECKS, "cases", CASES, minimum_n=keys["min_cases"].integer(1, 1_000_000))
-
-
-def _zero_violations(cursor: Cursor) -> Estimator:
-    keys = cursor.fields(("kind", "min_trials", "unit"), required=("min_trials", "unit"))
-    least = keys["min_trials"].integer(1, 100_000_000)
-    return Estimator(EstimatorKind.ZERO_VIOLATIONS, "fraction", _noun(keys["unit"]), minimum_n=least)
-
-
-def _rate(cursor: Cursor) -> Estimator:
-    keys = cursor.fields(("kind", "max", "unit"), required=("max", "unit"))
-    limit = _fraction(keys["max"])
-    return Estimator(EstimatorKind.RATE, "fraction", _noun(keys["unit"]), limit=limit)
-
-
-def _percentile(cursor: Cursor) -> Estimator:
-    keys = cursor.fields(("kind", "q", "max", "unit", "of"), required=("q", "max", "unit"))
-    return Estimator(
-        EstimatorKind.PERCENTILE,
-        keys["unit"].text(longest=10),
-        _noun(keys["of"]) if "of" in keys else SAMPLES,
-        limit=keys["max"].number(0, 1e12),
-        quantile=_fraction(keys["q"]),
-    )
-
-
-def _count(cursor: Cursor) -> Estimator:
-    keys = cursor.fields(("kind", "max", "window", "unit"), required=("max", "window", "unit"))
-    return Estimator(
-        EstimatorKind.COUNT,
-        "",
-        _noun(keys["unit"]),
-        limit=keys["max"].number(0.001, 1e9),
-        window=keys["window"].integer(1, 100_000_000),
-    )
-
-
-def _mtbf(cursor: Cursor) -> Estimator:
-    keys = cursor.fields(("kind", "min_hours"), required=("min_hours",))
-    return Estimator(EstimatorKind.MTBF, "h", SECONDS, limit=keys["min_hours"].number(0.001, 1e6))
-
-
-def _availability(cursor: Cursor) -> Estimator:
-    keys = cursor.fields(("kind", "min"), required=("min",))
-    return Estimator(EstimatorKind.AVAILABILITY, "fraction", SECONDS, limit=_fraction(keys["min"]))
-
-
-def _worst(cursor: Cursor) -> Estimator:
-    required = ("max", "unit", "min_samples")
-    keys = cursor.fields(("kind", "of", *required), required=required)
-    return Estimator(
-        EstimatorKind.WORST,
-        keys["unit"].text(longest=10),
-        _noun(keys["of"]) if "of" in keys else SAMPLES,
-        limit=keys["max"].number(0, 1e12),
-        minimum_n=keys["min_samples"].integer(1, 1_000_000),
-    )
-
-
-ESTIMATORS: Mapping[EstimatorKind, Callable[[Cursor], Estimator]] = {
-    EstimatorKind.CHECKS: _checks,
-    EstimatorKind.ZERO_VIOLATIONS: _zero_violations,
-    EstimatorKind.RATE: _rate,
-    EstimatorKind.PERCENTILE: _percentile,
-    EstimatorKind.COUNT: _count,
-    EstimatorKind.MTBF: _mtbf,
-    EstimatorKind.AVAILABILITY: _availability,
-    EstimatorKind.WORST: _worst,
-}
 
 
 def _gates(cursor: Cursor, members: Mapping[str, tuple[Claim, ...]]) -> dict[str, tuple[Gate, ...]]:
@@ -331,18 +250,6 @@ def _operations(cursor: Cursor) -> Operations:
 def _link(cursor: Cursor) -> Link:
     keys = cursor.fields(("name", "target"), required=("name", "target"))
     return Link(keys["name"].bilingual(), keys["target"].text(longest=300))
-
-
-def _noun(cursor: Cursor) -> Text:
-    return NOUNS[cursor.word(tuple(NOUNS), what="what is counted")]
-
-
-def _fraction(cursor: Cursor) -> float:
-    expected = "a fraction between 0 and 1 (3 % is 0.03)"
-    value = cursor.number(0, 1, what=expected)
-    if not 0 < value < 1:
-        cursor.fail(expected)
-    return value
 
 
 def _name(name: str, entry: Cursor) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
@@ -41,6 +41,11 @@ class Cursor:
     def line(self) -> int:
         return int(self.node.start_mark.line) + 1
 
+    @property
+    def is_scalar(self) -> bool:
+        """Whether the node is a single value, neither a mapping nor a list."""
+        return isinstance(self.node, yaml.ScalarNode)
+
     def fail(self, expected: str, *, hint: str = "") -> NoReturn:
         """Raise the one-line complaint about this node."""
         raise BadInput(
@@ -64,8 +69,13 @@ class Cursor:
             entries[name] = Cursor(value_node, f"{self.path}.{name}" if self.path else name, self.file)
         return entries
 
-    def fields(self, known: Iterable[str], *, required: Iterable[str] = ()) -> dict[str, Cursor]:
-        """Return the entries of a mapping whose keys are all known and that has the required ones."""
+    def fields(
+        self, known: Iterable[str], *, required: Iterable[str] = (), hints: Mapping[str, str] | None = None
+    ) -> dict[str, Cursor]:
+        """Return the entries of a mapping whose keys are all known and that has the required ones.
+
+        `hints` says what a missing key is for.
+        """
         names = list(known)
         entries = self.mapping()
         for name, entry in entries.items():
@@ -77,7 +87,8 @@ class Cursor:
         for name in required:
             if name not in entries:
                 where = f"{self.file}:{self.line}: {self.path or 'top level'}"
-                raise BadInput(f"{where}: expected the key {name!r}, got none. Add it.")
+                hint = (hints or {}).get(name, "Add it.")
+                raise BadInput(f"{where}: expected the key {name!r}, got none. {hint}")
         return entries
 
     def items(self, *, at_least: int = 0) -> list[Cursor]:
