@@ -3,8 +3,8 @@
 Pure functions of numbers, by SciPy. Which data go in and what a verdict follows is estimators.py's.
 
 Sources: Clopper & Pearson 1934 (rates); Hahn & Meeker, Statistical Intervals, 2nd ed., ch. 5 (order
-statistics); Garwood 1936 (Poisson); Epstein & Sobel 1953 (exponential life tests, time-terminated: 2T /
-chi2(0.95; 2r + 2)).
+statistics); Korn & Graubard 1998 (dependent samples); Garwood 1936 (Poisson); Epstein & Sobel 1953 (exponential
+life tests, time-terminated: 2T / chi2(0.95; 2r + 2)).
 """
 
 from __future__ import annotations
@@ -37,24 +37,43 @@ def trials_needed(failures: int, limit: float) -> int:
     return _smallest(low + 1, high, lambda n: float(bdtr(failures, n, limit)) <= ALPHA)
 
 
-def percentile_upper_rank(n: int, q: float) -> int | None:
+def percentile_upper_rank(n: int, q: float, *, n_eff: int | None = None) -> int | None:
     """Return the smallest rank r (from 1) with P(Bin(n, q) <= r - 1) >= 95 %, or None when n is too small.
 
-    The r-th smallest of n samples is then an upper bound of the q-quantile, whatever the distribution.
+    The r-th smallest of n samples is then an upper bound of the q-quantile, whatever the distribution. Of samples that
+    are worth only `n_eff` independent ones, the share above the bound is that of n_eff samples, rounded down.
     """
-    if n < 1 or float(bdtr(n - 1, n, q)) < CONFIDENCE:
+    size = n if n_eff is None else n_eff
+    if size < 1 or float(bdtr(size - 1, size, q)) < CONFIDENCE:
         return None
-    return _smallest(1, n, lambda rank: float(bdtr(rank - 1, n, q)) >= CONFIDENCE)
+    rank = _smallest(1, size, lambda rank: float(bdtr(rank - 1, size, q)) >= CONFIDENCE)
+    return n - (size - rank) * n // size
 
 
-def percentile_lower_rank(n: int, q: float) -> int | None:
+def percentile_lower_rank(n: int, q: float, *, n_eff: int | None = None) -> int | None:
     """Return the largest rank s with P(Bin(n, q) >= s) >= 95 %, or None.
 
     The s-th smallest of n samples is then a lower bound of the q-quantile.
     """
-    if n < 1 or float(bdtr(0, n, q)) > ALPHA:
+    size = n if n_eff is None else n_eff
+    if size < 1 or float(bdtr(0, size, q)) > ALPHA:
         return None
-    return _smallest(1, n, lambda rank: float(bdtr(rank, n, q)) > ALPHA)
+    rank = _smallest(1, size, lambda rank: float(bdtr(rank, size, q)) > ALPHA)
+    return (rank - 1) * n // size + 1
+
+
+def effective_counts(failures: int, n: int, n_eff: int) -> tuple[int, int]:
+    """Return the failures among `n_eff` independent trials for the upper and for the lower bound of their rate.
+
+    Korn & Graubard, Survey Methodology 24 (1998): the rate seen, with the effective number of trials; made whole
+    upwards for the upper bound and downwards for the lower one.
+    """
+    return -(-failures * n_eff // n), failures * n_eff // n
+
+
+def scaled_up(needed: int | None, n: int, n_eff: int) -> int | None:
+    """Return how many further samples are worth `needed` further independent ones, alike as so far."""
+    return None if needed is None else -(-needed * n // n_eff)
 
 
 def poisson_upper(count: int, *, alpha: float = ALPHA) -> float:

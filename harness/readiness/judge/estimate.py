@@ -12,7 +12,10 @@ NOT_MEASURED = Text("not measured", "측정되지 않음")
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure, its bound and what they come to; `n` counts the estimator's noun (or seconds of exposure)."""
+    """A figure, its bound and what they come to; `n` counts the estimator's noun (or seconds of exposure).
+
+    `n_eff` is how many independent ones time-ordered samples are worth; None: their order is not known.
+    """
 
     verdict: Verdict
     measured: Text
@@ -22,6 +25,7 @@ class Estimate:
     failures: int = 0
     n_needed: int | None = None
     reason: Reason | None = None
+    n_eff: int | None = None
 
 
 def no_data(what: Text) -> Estimate:
@@ -34,6 +38,19 @@ def too_few(n: int, needed: int, noun: Text) -> Reason:
     """Return the reason "only n of at least needed were observed"."""
     seen = count(n, noun)
     return Reason("too_few", {"n_en": seen.en, "n_ko": seen.ko, "need": needed})
+
+
+def too_alike(n: int, n_eff: int, needed: int, noun: Text) -> Reason:
+    """Return the reason "n were observed, but they are worth only n_eff independent ones"."""
+    seen = count(n, noun)
+    return Reason("too_alike", {"n_en": seen.en, "n_ko": seen.ko, "n_eff": n_eff, "need": needed})
+
+
+def worth(n_eff: int | None) -> Text:
+    """Return ", worth 120 independent" to go after a number of samples; empty when their order is not known."""
+    if n_eff is None:
+        return Text("", "")
+    return Text(f", worth {n_eff:,} independent", f", 독립 표본 {n_eff:,}건 상당")
 
 
 def bound_reason(verdict: Verdict, bound: str) -> Reason | None:

@@ -13,7 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from readiness.judge import bounds
-from readiness.judge.estimate import Estimate, bound_reason, bounded, no_data, sooner, too_few
+from readiness.judge.dependence import LEAST_EFFECTIVE, effective_samples, effective_trials
+from readiness.judge.estimate import (
+    Estimate,
+    bound_reason,
+    bounded,
+    no_data,
+    sooner,
+    too_alike,
+    too_few,
+    worth,
+)
 from readiness.judge.figures import CASES, count, figure
 from readiness.judge.model import Reason, Text, Verdict
 from readiness.judge.observations import Observations
@@ -91,59 +101,76 @@ def _rate(estimator: Estimator, seen: Observations) -> Estimate:
     n, failures, limit = seen.trials, seen.trial_failures, estimator.limit
     if n == 0:
         return no_data(estimator.noun)
-    upper, lower = bounds.rate_upper(failures, n), bounds.rate_lower(failures, n)
+    n_eff = None if seen.failed_at is None else effective_trials(n, seen.failed_at)
+    size = n_eff or n
+    most, least = bounds.effective_counts(failures, n, size)
+    upper, lower = bounds.rate_upper(most, size), bounds.rate_lower(least, size)
     verdict, bound, needed = Verdict.INCONCLUSIVE, upper, None
     if upper < limit:
         verdict = Verdict.PROVEN
     elif lower >= limit:
         verdict, bound = Verdict.FAILED, lower
     else:
-        needed = sooner(
-            bounds.further_to_prove(n, failures, lambda k: bounds.trials_needed(k, limit)),
-            bounds.further_to_refute(n, failures, lambda k, total: bounds.rate_lower(k, total) >= limit),
+        further = sooner(
+            bounds.further_to_prove(size, most, lambda k: bounds.trials_needed(k, limit)),
+            bounds.further_to_refute(size, least, lambda k, total: bounds.rate_lower(k, total) >= limit),
         )
+        needed = bounds.scaled_up(further, n, size)
     shown = bounded(bound, "fraction", upper=verdict != Verdict.FAILED)
     trials = count(n, estimator.noun)
     rate = figure(failures / n, "fraction")
     measured = Text(
-        f"{rate} ({shown} at 95 %, {failures:,} of {trials.en})",
-        f"{rate} ({shown}, 신뢰수준 95 %, {trials.ko} 중 {failures:,}건)",
+        f"{rate} ({shown} at 95 %, {failures:,} of {trials.en}{worth(n_eff).en})",
+        f"{rate} ({shown}, 신뢰수준 95 %, {trials.ko} 중 {failures:,}건{worth(n_eff).ko})",
     )
     reason = bound_reason(verdict, shown)
-    return Estimate(verdict, measured, failures / n, bound, n, failures, needed, reason)
+    return Estimate(verdict, measured, failures / n, bound, n, failures, needed, reason, n_eff)
 
 
 def _percentile(estimator: Estimator, seen: Observations) -> Estimate:
     n, q, limit = len(seen.values), estimator.quantile or 0.0, estimator.limit
     if n == 0:
         return no_data(estimator.noun)
-    ordered = sorted(seen.values)
+    n_eff = effective_samples(seen.values, q) if seen.ordered else None
+    size, ordered = n_eff or n, sorted(seen.values)
     value = ordered[max(0, math.ceil(q * n - 1e-9) - 1)]
     exceed = sum(1 for sample in ordered if sample >= limit)
-    upper = _ranked(ordered, bounds.percentile_upper_rank(n, q))
-    lower = _ranked(ordered, bounds.percentile_lower_rank(n, q))
+    # Of a sequence that cannot tell its own correlation only the bad news is believed.
+    trusted = n_eff is None or n_eff >= LEAST_EFFECTIVE
+    upper = _ranked(ordered, bounds.percentile_upper_rank(n, q, n_eff=size) if trusted else None)
+    lower = _ranked(ordered, bounds.percentile_lower_rank(n, q, n_eff=size))
     verdict, bound, needed = Verdict.INCONCLUSIVE, upper, None
     if upper is not None and upper < limit:
         verdict = Verdict.PROVEN
     elif lower is not None and lower >= limit:
         verdict, bound = Verdict.FAILED, lower
     else:
-        needed = sooner(
-            bounds.further_to_prove(n, exceed, lambda k: bounds.trials_needed(k, 1 - q)),
-            bounds.further_to_refute(n, exceed, lambda k, total: bounds.rate_lower(k, total) > 1 - q),
+        most, least = bounds.effective_counts(exceed, n, size)
+        further = sooner(
+            bounds.further_to_prove(
+                size, most, lambda k: max(LEAST_EFFECTIVE, bounds.trials_needed(k, 1 - q))
+            )
+            if n_eff
+            else bounds.further_to_prove(n, exceed, lambda k: bounds.trials_needed(k, 1 - q)),
+            bounds.further_to_refute(size, least, lambda k, total: bounds.rate_lower(k, total) > 1 - q),
         )
-    samples, shown = count(n, estimator.noun), figure(value, estimator.unit)
+        needed = bounds.scaled_up(further, n, size)
+    samples, shown, alike = count(n, estimator.noun), figure(value, estimator.unit), worth(n_eff)
     if bound is None:
-        measured = Text(f"{shown} (n = {samples.en})", f"{shown} ({samples.ko})")
-        reason: Reason | None = too_few(n, bounds.trials_needed(0, 1 - q), estimator.noun)
+        measured = Text(f"{shown} (n = {samples.en}{alike.en})", f"{shown} ({samples.ko}{alike.ko})")
+        least_n = bounds.trials_needed(0, 1 - q)
+        reason: Reason | None = too_few(n, least_n, estimator.noun)
+        if n_eff is not None and n >= least_n:
+            reason = too_alike(n, n_eff, max(least_n, LEAST_EFFECTIVE), estimator.noun)
     else:
         side = bounded(bound, estimator.unit, upper=verdict != Verdict.FAILED)
         named = f"{percentile_name(estimator)} {side}"
         measured = Text(
-            f"{shown} ({named} at 95 %, n = {samples.en})", f"{shown} ({named}, 신뢰수준 95 %, {samples.ko})"
+            f"{shown} ({named} at 95 %, n = {samples.en}{alike.en})",
+            f"{shown} ({named}, 신뢰수준 95 %, {samples.ko}{alike.ko})",
         )
         reason = bound_reason(verdict, named)
-    return Estimate(verdict, measured, value, bound, n, exceed, needed, reason)
+    return Estimate(verdict, measured, value, bound, n, exceed, needed, reason, n_eff)
 
 
 def _ranked(ordered: list[float], rank: int | None) -> float | None:

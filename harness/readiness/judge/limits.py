@@ -29,10 +29,10 @@ ALWAYS = (
         "포함되지 않습니다.",
     ),
     Text(
-        "Bounds treat samples of one run as independent; queueing makes latencies alike, so real bounds are somewhat "
-        "wider.",
-        "신뢰한계는 한 실행의 표본이 서로 독립이라고 가정합니다. 대기열의 영향으로 실제 신뢰한계는 이보다 다소 넓을 수 "
-        "있습니다.",
+        "Bounds allow for samples of one run that resemble their neighbours where their order is known; what changes "
+        "over longer times than the run lasted, they do not see.",
+        "표본의 순서를 아는 경우 신뢰한계는 이웃한 표본의 유사성을 반영합니다. 실행 시간보다 긴 주기의 변화는 "
+        "반영하지 못합니다.",
     ),
 )
 

@@ -112,7 +112,8 @@ class ClaimResult:
     """One claim and what its evidence came to.
 
     `value`, `bound` and the target share `unit`; `n` counts `n_unit`. `n_needed` is how many more of them
-    would settle the claim if they go as so far (None: no number would, or it is settled). `target`,
+    would settle the claim if they go as so far (None: no number would, or it is settled). `n_eff` is how many
+    independent ones time-ordered samples are worth (None: their order is not known). `target`,
     `measured` and `needed` are the words every face prints: "P95 < 60 s", "38.4 s (P95 <= 41.2 s at 95 %, n =
     312 jobs)", "18 more jobs settle it".
     """
@@ -144,6 +145,7 @@ class ClaimResult:
     digest: str = ""
     repeat: str = ""
     checks: tuple[str, ...] = ()
+    n_eff: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

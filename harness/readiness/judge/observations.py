@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from readiness.evidence.records import KINDS, Record
+from readiness.evidence.records import KINDS, Record, standing
 
 OUTCOMES = ("passed", "failed", "skipped", "xfailed", "error")
 # Time units are converted to the claim's; any other difference of units is refused.
@@ -30,7 +30,9 @@ class Outcome:
 class Observations:
     """Everything recorded for a claim, added up.
 
-    `problem` names the first record that cannot be a measurement.
+    `ordered` says that all `values` stand in the order in which they came about. `failed_at` has the positions (from
+    0) of the failed trials in that order; None: the order is not known. `problem` names the first record that cannot
+    be a measurement.
     """
 
     outcomes: tuple[Outcome, ...] = ()
@@ -40,6 +42,8 @@ class Observations:
     trial_failures: int = 0
     examples: tuple[str, ...] = ()
     values: tuple[float, ...] = ()
+    ordered: bool = False
+    failed_at: tuple[int, ...] | None = None
     exposure_seconds: float = 0.0
     exposure_failures: int = 0
     problem: str = ""
@@ -52,7 +56,7 @@ class _NoMeasurementError(Exception):
 def observe(records: Sequence[Record], *, claim: str, unit: str) -> Observations:
     """Add up the records of `claim`; `unit` is the unit that samples are wanted in."""
     total = _Total()
-    for record in records:
+    for record in standing(records):
         try:
             if record.claim != claim or record.kind not in KINDS:
                 raise _NoMeasurementError(f"a {record.kind} record of the claim {record.claim}")
@@ -67,6 +71,8 @@ def observe(records: Sequence[Record], *, claim: str, unit: str) -> Observations
         trial_failures=total.trial_failures,
         examples=tuple(total.examples),
         values=tuple(total.values),
+        ordered=bool(total.values) and total.ordered,
+        failed_at=tuple(total.failed_at) if total.trials and total.in_order else None,
         exposure_seconds=total.exposure_seconds,
         exposure_failures=total.exposure_failures,
         problem=total.problem,
@@ -80,6 +86,9 @@ class _Total:
     outcomes: list[Outcome] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    failed_at: list[int] = field(default_factory=list)
+    ordered: bool = True
+    in_order: bool = True
     cases: int = 0
     case_failures: int = 0
     trials: int = 0
@@ -98,14 +107,23 @@ class _Total:
                 self.examples.extend(_examples(record.data))
             case "trials":
                 n, failures = _counts(record.data)
+                self._place(record.data, n, failures)
                 self.trials, self.trial_failures = self.trials + n, self.trial_failures + failures
                 self.examples.extend(_examples(record.data))
             case "samples":
                 self.values.extend(_values(record.data, unit))
+                self.ordered = self.ordered and record.data.get("ordered") is True
             case "exposure":
                 seconds, failures = _exposure(record.data)
                 self.exposure_seconds += seconds
                 self.exposure_failures += failures
+
+    def _place(self, data: Mapping[str, object], n: int, failures: int) -> None:
+        """Note where in the order of all trials these failed; a record without positions ends the order."""
+        if n and "failed_at" not in data:
+            self.in_order = False
+        elif n:
+            self.failed_at.extend(self.trials + place for place in _positions(data["failed_at"], n, failures))
 
 
 def _outcome(record: Record) -> Outcome:
@@ -120,6 +138,16 @@ def _counts(data: Mapping[str, object]) -> tuple[int, int]:
     if failures > n:
         raise _NoMeasurementError(f"expected at most n = {n} failures, got {failures}")
     return n, failures
+
+
+def _positions(value: object, n: int, failures: int) -> list[int]:
+    places = value if isinstance(value, list) else []
+    whole = [place for place in places if isinstance(place, int) and not isinstance(place, bool)]
+    if len(whole) != failures or len(set(whole)) != failures or any(not 0 <= place < n for place in whole):
+        raise _NoMeasurementError(
+            f"expected failed_at to name {failures} of the places 0..{n - 1}, got {value!r}"
+        )
+    return sorted(whole)
 
 
 def _whole(data: Mapping[str, object], key: str) -> int:

@@ -69,6 +69,12 @@ REASONS: dict[str, Text] = {
         "Only {n_en} were observed; at least {need} are needed.",
         "{n_ko}만 관측되어 최소 {need}건에 미치지 못합니다.",
     ),
+    "too_alike": Text(
+        "{n_en} were observed, but they resemble their neighbours in time: they are worth {n_eff} independent ones, "
+        "and at least {need} are needed.",
+        "{n_ko}을 관측했으나 시간상 이웃한 값이 서로 비슷하여 독립 표본 {n_eff}건에 해당합니다. 최소 {need}건이 "
+        "필요합니다.",
+    ),
     "above_maximum": Text(
         "The worst value, {value}, misses the target.",
         "최악값({value})이 목표를 충족하지 못합니다.",

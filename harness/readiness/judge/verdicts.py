@@ -92,6 +92,7 @@ def judge_claim(
         digest=evidence.digest,
         repeat=commands[-1] if commands else fallback_command,
         checks=tuple(dict.fromkeys(outcome.check for outcome in seen.outcomes if outcome.check)),
+        n_eff=found.n_eff if trusted else None,
     )
 
 

@@ -250,24 +250,33 @@ def _outcome(claim: str, result: LoadResult, *, workers: int) -> tuple[str, str]
 def _measured(claim: str, result: LoadResult, *, workers: int) -> list[tuple[str, Mapping[str, object]]]:
     """The judged records of a claim."""
     figures = result.figures
-    jobs, streams = figures.jobs, figures.streams
+    # In the order of time, so that the judge sees which neighbours are alike.
+    jobs = sorted(figures.jobs, key=lambda job: job.at)
+    streams = sorted(figures.streams, key=lambda stream: stream.at)
     if claim == "H6.api_p95":
-        values = [round(request.sample_ms, 3) for request in figures.requests]
-        return [("samples", {"values": values, "unit": "ms", "what": "API requests under load"})]
+        in_order = sorted(figures.requests, key=lambda request: request.at)
+        values = [round(request.sample_ms, 3) for request in in_order]
+        return [
+            ("samples", {"values": values, "unit": "ms", "what": "API requests under load", "ordered": True})
+        ]
     if claim == "H1.job_p95":
         values = [round(job.sample_seconds, 4) for job in jobs]
-        return [("samples", {"values": values, "unit": "s", "what": "submission to the end of the job"})]
+        what = "submission to the end of the job"
+        return [("samples", {"values": values, "unit": "s", "what": what, "ordered": True})]
     if claim == "H3.failure_rate":
         bad = [
             f"{job.job_id or 'not accepted'}: {job.state or 'never ended'}" for job in jobs if not job.done
         ]
         return [
-            ("trials", {"n": len(jobs), "failures": len(bad), "unit": "jobs", "examples": bad[:EXAMPLES]})
+            (
+                "trials",
+                {**_in_order([not job.done for job in jobs]), "unit": "jobs", "examples": bad[:EXAMPLES]},
+            )
         ]
     if claim == "H4.sse":
         cut = [f"{stream.outcome}: {stream.problem}" for stream in streams if stream.outcome != "ended"]
-        trials = {"n": len(streams), "failures": len(cut), "unit": "streams", "examples": cut[:EXAMPLES]}
-        return [("trials", trials)] if streams else []
+        counted = _in_order([stream.outcome != "ended" for stream in streams])
+        return [("trials", {**counted, "unit": "streams", "examples": cut[:EXAMPLES]})] if streams else []
     if claim == "H2.dlq":
         dead = sum(job.state == "dead" for job in jobs)
         return [("trials", {"n": len(jobs), "failures": dead, "unit": "jobs"})]
@@ -276,6 +285,12 @@ def _measured(claim: str, result: LoadResult, *, workers: int) -> list[tuple[str
         "failures": result.worker_failures,
     }
     return [("exposure", {**exposure, "replicas": workers})]
+
+
+def _in_order(failed: Sequence[bool]) -> dict[str, object]:
+    """Trials in the order of time: how many, how many failed, and which."""
+    places = [place for place, one in enumerate(failed) if one]
+    return {"n": len(failed), "failures": len(places), "failed_at": places}
 
 
 def _facts(plan: LoadPlan, result: LoadResult) -> dict[str, object]:
