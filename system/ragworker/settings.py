@@ -145,6 +145,7 @@ class Settings:
     temp_dir: Path = _var("RAG_TEMP_DIR", Path(), _PATH)
     jwt_secret: str = _var("RAG_JWT_SECRET", "", _TEXT, secret=True)
     jwt_jwks_url: str = _var("RAG_JWT_JWKS_URL", "", _KEY_SET)
+    jwt_keys_max_age_seconds: float = _var("RAG_JWT_KEYS_MAX_AGE_SECONDS", 300.0, _decimal(1, 86_400))
     jwt_audience: str = _var("RAG_JWT_AUDIENCE", "", _TEXT)
     jwt_issuer: str = _var("RAG_JWT_ISSUER", "", _TEXT)
     user_rate_limit: int = _var("RAG_USER_RATE_LIMIT", 0, _integer(0, 100_000))

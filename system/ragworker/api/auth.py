@@ -46,7 +46,7 @@ FETCH_SECONDS: Final = 3.0
 #: A token with an unknown key makes us look for it again, at most this often; longer than a fetch lasts.
 REFETCH_SECONDS: Final = 5.0
 
-#: A key that the set lists no more is refused after this time at the latest.
+#: A key that the set lists no more is refused after this time at the latest, unless the settings say another.
 MAX_AGE_SECONDS: Final = 300.0
 
 #: A key set is a few kilobytes.
@@ -74,7 +74,8 @@ class Authenticator:
         """What the settings ask for. SettingsError for a secret that is too short to be one."""
         if 0 < len(settings.jwt_secret.encode()) < MIN_SECRET_BYTES:
             raise SettingsError(f"RAG_JWT_SECRET: expected at least {MIN_SECRET_BYTES} bytes. Lengthen it.")
-        keys = KeySet(settings.jwt_jwks_url) if settings.jwt_jwks_url else None
+        max_age = settings.jwt_keys_max_age_seconds
+        keys = KeySet(settings.jwt_jwks_url, max_age_seconds=max_age) if settings.jwt_jwks_url else None
         return cls(settings.jwt_secret, keys, settings.jwt_audience, settings.jwt_issuer)
 
     @property
@@ -122,15 +123,16 @@ class KeySet:
     key is not in it, and when it is old; a reading that fails keeps what was read before.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, max_age_seconds: float = MAX_AGE_SECONDS) -> None:
         self._source = source
+        self._max_age_seconds = max_age_seconds
         self._keys: dict[str | None, jwt.PyJWK] = {}
         self._read_at = -math.inf
         self._reading: asyncio.Task[None] | None = None
 
     async def find(self, kid: str | None) -> jwt.PyJWK:
         """The key of this id. InvalidKeyError when the set has none, UnavailableError when there is no set."""
-        patience = MAX_AGE_SECONDS if kid in self._keys else REFETCH_SECONDS
+        patience = self._max_age_seconds if kid in self._keys else REFETCH_SECONDS
         if monotonic() - self._read_at > patience:
             self._read_at = monotonic()
             self._reading = asyncio.create_task(self._read(), name="key-set")
