@@ -13,7 +13,7 @@ SERVICES := redis-server redis-sentinel prometheus prometheus-alertmanager chrom
             poppler-utils fonts-noto-cjk
 
 .DEFAULT_GOAL := help
-.PHONY: help readiness test bench bench-lock lint types format services wheel-test dashboards lock clean
+.PHONY: help readiness sabotage test bench bench-lock lint types format services wheel-test dashboards lock clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ readiness: $(STAMP) ## Run the main job on what the machine has, print where the
 
 test: $(STAMP) ## Run the tests of this repository (parts that the machine lacks are skipped with the reason)
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(ARGS)
+
+sabotage: $(STAMP) ## Break copies of the system in 60 known ways: do the checks notice? (about an hour; ARGS="--sample 10")
+	@$(BIN)/readiness sabotage $(ARGS)
 
 bench: $(STAMP) ## Measure ragworker beside 8 other job queues on one Redis (ARGS="--only ours" needs none of them)
 	@$(BIN)/python -m bench.run --install $(ARGS)
