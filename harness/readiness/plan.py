@@ -11,7 +11,7 @@ import re
 import secrets
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,6 +45,7 @@ class Choices:
     lang: Language = "en"
     root: Path | None = None
     reports: Path | None = None
+    resume: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Plan:
     profile: Profile
     corpus: Corpus
     provenance: Provenance
+    resumes: bool = False
 
     @property
     def run_dir(self) -> Path:
@@ -117,7 +119,7 @@ def make_plan(choices: Choices, *, argv: Sequence[str]) -> Plan:
     if choices.api_port:
         _require_free_port(choices.api_port, flag="--api-port")
     now = datetime.now(UTC)
-    return Plan(
+    plan = Plan(
         run_id=f"{now:%Y%m%dT%H%M%SZ}-{profile.name}-{secrets.token_hex(2)}",
         created_at=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         argv=tuple(_without_passwords(word) for word in argv),
@@ -128,6 +130,34 @@ def make_plan(choices: Choices, *, argv: Sequence[str]) -> Plan:
         corpus=load_documents(choices.documents, samples=root.samples),
         provenance=gather(root.path),
     )
+    return plan if choices.resume is None else _resumed(plan, choices.resume)
+
+
+def _resumed(plan: Plan, run_dir: Path) -> Plan:
+    """The plan of the run in ``run_dir``, after a check that it would be decided the same way today.
+
+    Raises BadInput for what changed since: another part of the run would not belong to the first.
+    """
+    earlier = json.loads((run_dir / "plan.json").read_text(encoding="utf-8"))
+    seed, created_at = int(earlier["seed"]), str(earlier["created_at"])
+    root = replace(plan.root, reports=run_dir.parent.parent)
+    again = replace(
+        plan,
+        run_id=run_dir.name,
+        root=root,
+        seed=seed,
+        created_at=created_at,
+        argv=tuple(earlier["argv"]),
+        resumes=True,
+    )
+    now = again.to_json()
+    for key in ("commit", "profile_hash", "documents", "target", "harness_version"):
+        if earlier.get(key) != now[key]:
+            raise BadInput(
+                f"--resume {run_dir.name}: expected {key} {earlier.get(key)} as when the run began, got {now[key]}."
+                " Start a new run, or go back to what it was."
+            )
+    return again
 
 
 def create_run_dir(plan: Plan) -> Path:

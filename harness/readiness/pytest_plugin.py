@@ -129,9 +129,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if wanted.intersection(marked_claims(item))]
     session = config.stash[_SESSION]
     if session is not None and hasattr(config, "workerinput"):
-        from readiness.checking.scheduling import order, write_groups  # noqa: PLC0415 - needs xdist
+        from readiness.checking.scheduling import order, write_checks, write_groups  # noqa: PLC0415 - needs xdist
 
-        items[:] = order(items)
+        write_checks({item.nodeid: session.own(marked_claims(item)) for item in items}, session.run_dir)
+        items[:] = order([item for item in items if item.nodeid not in session.finished])
         write_groups(items, session.run_dir)
 
 

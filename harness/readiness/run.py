@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,10 +22,12 @@ from readiness.errors import HarnessFailure, Interrupted
 from readiness.evidence import EvidenceWriter
 from readiness.judge.model import Part, RunContext, RunFacts, Scorecard, Status, Step
 from readiness.load.plan import LoadPlan
+from readiness.load.step import CHECK as LOAD_CHECK
 from readiness.load.step import LANE_SETTINGS, LOAD_CLAIMS, run_load
 from readiness.plan import Plan, create_run_dir
 from readiness.previous import previous_run
 from readiness.progress import Progress
+from readiness.resume import NOTHING_EARLIER, Earlier, read_earlier, reopen
 from readiness.stack import Stack, StackPlan, sweep_stray
 from readiness.targets import open_target
 from readiness.targets.base import TargetError
@@ -40,14 +43,17 @@ def execute(plan: Plan, progress: Progress) -> tuple[Scorecard, Path]:
     has been ended by then.
     """
     ended = sweep_stray(plan.root.runs)
-    run_dir = create_run_dir(plan)
+    earlier = _open(plan)
+    run_dir = plan.run_dir
     _introduce(plan, progress)
+    if plan.resumes:
+        progress.note(f"resumed: {len(earlier.finished)} checks and steps are finished already")
     if ended:
         progress.note(f"ended {ended} processes that a crashed earlier run had left")
-    notebook = _Notebook(plan, run_dir, progress)
+    notebook = _Notebook(plan, run_dir, progress, earlier)
     notebook.write()
     try:
-        _measure(plan, run_dir, progress, notebook)
+        _measure(plan, run_dir, progress, notebook, earlier)
     except (Interrupted, KeyboardInterrupt):
         raise Interrupted(_keep(run_dir, notebook, "interrupted")) from None
     except (HarnessFailure, TargetError) as failure:
@@ -60,7 +66,21 @@ def execute(plan: Plan, progress: Progress) -> tuple[Scorecard, Path]:
     return card, page
 
 
-def _measure(plan: Plan, run_dir: Path, progress: Progress, notebook: _Notebook) -> None:
+def _open(plan: Plan) -> Earlier:
+    """Make the run folder, or open that of the run that is resumed; what is finished in it."""
+    if not plan.resumes:
+        create_run_dir(plan)
+        return NOTHING_EARLIER
+    wanted = [
+        claim.id for claim in plan.profile.claims if not plan.choices.only or claim.id in plan.choices.only
+    ]
+    load = tuple(claim for claim in LOAD_CLAIMS if claim in wanted)
+    earlier = read_earlier(plan.run_dir, {LOAD_CHECK: load})
+    reopen(plan.run_dir, earlier, command=f"readiness run --resume {plan.run_id}")
+    return earlier
+
+
+def _measure(plan: Plan, run_dir: Path, progress: Progress, notebook: _Notebook, earlier: Earlier) -> None:
     stack_plan = StackPlan(
         redis=plan.choices.redis,
         monitoring=plan.choices.monitoring,
@@ -72,21 +92,36 @@ def _measure(plan: Plan, run_dir: Path, progress: Progress, notebook: _Notebook)
         stack = Stack.start(stack_plan, run_dir, notify=progress.waiting)
     with stack:
         notebook.parts = stack.info.parts
+        _require_same_parts(earlier, stack.info.parts)
         notebook.write()
         progress.note(f"parts: {_parts_line(stack.info.parts)}")
-        with progress.step("checks"):
-            run_checks(
-                run_dir,
-                checks=plan.root.path / "checks",
-                documents=plan.choices.documents,
-                only=plan.choices.only,
-                deadline_seconds=plan.profile.knobs.checks.timeout_seconds,
-                tell=lambda settled: _tell(progress, settled),
-            )
-            gather_timeline(run_dir)
-        if not plan.choices.only or set(LOAD_CLAIMS) & set(plan.choices.only):
+        if earlier.checks_left:
+            with progress.step("checks"):
+                run_checks(
+                    run_dir,
+                    checks=plan.root.path / "checks",
+                    documents=plan.choices.documents,
+                    only=plan.choices.only,
+                    deadline_seconds=plan.profile.knobs.checks.timeout_seconds,
+                    tell=lambda settled: _tell(progress, settled),
+                )
+                gather_timeline(run_dir)
+            notebook.write()
+        asked = not plan.choices.only or bool(set(LOAD_CLAIMS) & set(plan.choices.only))
+        if asked and not earlier.step_is_done(LOAD_CHECK):
             with progress.step("load"):
                 notebook.used = _load(plan, run_dir, stack, progress)
+            notebook.write()
+
+
+def _require_same_parts(earlier: Earlier, parts: tuple[Part, ...]) -> None:
+    before = earlier.context.parts if earlier.context is not None else ()
+    differing = sorted({one.name for one in set(before) ^ set(parts)}) if before else []
+    if differing:
+        raise HarnessFailure(
+            f"--resume: expected the parts of the earlier part of the run, but {', '.join(differing)} differ."
+            " Start a new run: evidence of two machines is not one run."
+        )
 
 
 def _load(plan: Plan, run_dir: Path, stack: Stack, progress: Progress) -> Mapping[str, str]:
@@ -121,12 +156,14 @@ def _load(plan: Plan, run_dir: Path, stack: Stack, progress: Progress) -> Mappin
 class _Notebook:
     """The facts of the run as they become known, kept in context.json so that judging needs no clock."""
 
-    def __init__(self, plan: Plan, run_dir: Path, progress: Progress) -> None:
+    def __init__(self, plan: Plan, run_dir: Path, progress: Progress, earlier: Earlier) -> None:
         self._plan = plan
+        self._earlier = earlier.context
         self._run_dir = run_dir
         self._progress = progress
         self._began = time.monotonic()
-        self.parts: tuple[Part, ...] = ()
+        self._began_at = _now()
+        self.parts: tuple[Part, ...] = earlier.context.parts if earlier.context is not None else ()
         self.used: Mapping[str, str] = {}
         # A partial run is compared with nothing: what it left out did not move.
         self._previous = (
@@ -135,8 +172,9 @@ class _Notebook:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the run began."""
-        return round(time.monotonic() - self._began, 3)
+        """Seconds that the run took so far, in all its parts."""
+        before = self._earlier.run.duration_seconds if self._earlier else 0.0
+        return round(before + time.monotonic() - self._began, 3)
 
     @property
     def last_step(self) -> str:
@@ -153,11 +191,16 @@ class _Notebook:
             )
             for step in self._progress.steps
         )
+        earlier = self._earlier
+        if earlier is not None:
+            resumed = Step(name="resumed", seconds=0.0, status=Status.DONE, detail=self._began_at)
+            steps = (*map(_earlier_step, earlier.steps), resumed, *steps)
+        settings = deployment_settings(self.used, self.parts)
         context = RunContext(
             run=self._facts(),
             parts=self.parts,
             steps=steps,
-            settings=deployment_settings(self.used, self.parts),
+            settings=earlier.settings if earlier is not None and not self.used else settings,
             previous=self._previous,
             only=self._plan.choices.only,
         )
@@ -168,7 +211,7 @@ class _Notebook:
         return RunFacts(
             id=plan.run_id,
             started_at=plan.created_at,
-            finished_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            finished_at=_now(),
             duration_seconds=self.seconds,
             argv=plan.argv,
             commit=plan.provenance.commit,
@@ -184,6 +227,15 @@ class _Notebook:
             cpu_count=plan.provenance.cpu_count,
             memory_bytes=plan.provenance.memory_bytes,
         )
+
+
+def _earlier_step(step: Step) -> Step:
+    """A step of an earlier part; one that was cut short is no failure of the whole: it was gone on with."""
+    return replace(step, status=Status.SKIPPED) if step.status == Status.FAILED else step
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _introduce(plan: Plan, progress: Progress) -> None:

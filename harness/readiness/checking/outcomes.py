@@ -16,6 +16,7 @@ import pytest
 
 CLAIMS_PROPERTY = "readiness_claims"  # name of the user property that carries a test's claims across xdist
 ERROR_ATTRIBUTE = "readiness_error"  # set on a failed report when the harness, not the target, is at fault
+CUT_SHORT = "the session ended before the test did"
 REASON_LINES = 3  # an assertion's first lines say what was expected; the rest is pytest's introspection
 REASON_CHARACTERS = 600
 
@@ -122,7 +123,7 @@ class OutcomeBook:
         """Tests whose last phase never came, as when the session is interrupted: each is an error."""
         for entry in self._open.values():
             entry.outcome = max(entry.outcome, Outcome.ERROR, key=RANK.index)
-            entry.reasons.append("the session ended before the test did")
+            entry.reasons.append(CUT_SHORT)
         return [self._close(nodeid) for nodeid in list(self._open)]
 
     def _close(self, nodeid: str) -> CheckOutcome:

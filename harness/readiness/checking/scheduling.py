@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]  # ships no types
+
+from readiness.checking.session import CHECKS_FILE
 
 if TYPE_CHECKING:
     from xdist.remote import Producer  # type: ignore[import-untyped]  # ships no types
@@ -62,6 +64,11 @@ def order(items: Iterable[pytest.Item]) -> list[pytest.Item]:
     return sorted(items, key=lambda item: item.get_closest_marker("early") is None)
 
 
+def write_checks(checks: Mapping[str, Sequence[str]], run_dir: Path) -> None:
+    """Write down which checks the run has, by node id with their claims; a resumed run looks for their outcomes."""
+    _write(run_dir / CHECKS_FILE, checks)
+
+
 def write_groups(items: Iterable[pytest.Item], run_dir: Path) -> None:
     """Write down the group of each test that has one; every worker writes the same, so the last one may
     win.
@@ -71,8 +78,11 @@ def write_groups(items: Iterable[pytest.Item], run_dir: Path) -> None:
         for item in items
         if (mark := item.get_closest_marker("xdist_group")) is not None and mark.args
     }
-    path = run_dir / GROUPS_FILE
+    _write(run_dir / GROUPS_FILE, groups)
+
+
+def _write(path: Path, content: Mapping[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(groups, indent=1, sort_keys=True), encoding="utf-8")
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
     temporary.replace(path)

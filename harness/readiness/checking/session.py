@@ -17,6 +17,8 @@ from typing import Any
 from readiness.errors import HarnessFailure
 
 RUN_VARIABLE = "READINESS_RUN"
+CHECKS_FILE = "checks.json"  # the checks that pytest collected, with their claims
+RESUME_FILE = "resume.json"  # written by `readiness run --resume`: the checks that are finished
 DOCUMENTS_VARIABLE = "READINESS_DOCUMENTS"
 ROOT_VARIABLE = "READINESS_ROOT"
 NOT_IN_A_RUN = "run them through readiness run: checks need the stack of a run (READINESS_RUN is not set)"
@@ -25,13 +27,15 @@ NOT_IN_A_RUN = "run them through readiness run: checks need the stack of a run (
 @dataclass(frozen=True, slots=True)
 class RunSession:
     """The run that the checks belong to. ``claims`` is None when the folder has no profile snapshot;
-    ``elsewhere`` are the claims that only other profiles of the file have.
+    ``elsewhere`` are the claims that only other profiles of the file have, ``finished`` the checks (node ids) that an
+    earlier part of a resumed run brought to their end.
     """
 
     run_dir: Path
     plan: Mapping[str, Any]
     claims: frozenset[str] | None
     elsewhere: frozenset[str] = frozenset()
+    finished: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, run_dir: Path) -> RunSession:
@@ -47,6 +51,7 @@ class RunSession:
             plan=_read(run_dir / "plan.json"),
             claims=None if profile is None else claim_ids(profile),
             elsewhere=frozenset(map(str, (profile or {}).get("elsewhere", ()))),
+            finished=_finished(run_dir / RESUME_FILE),
         )
 
     @property
@@ -80,6 +85,10 @@ class RunSession:
         """Whether a check is for claims of other profiles only, and has nothing to do in this run."""
         return bool(marked) and self.elsewhere.issuperset(marked)
 
+    def own(self, marked: Iterable[str]) -> list[str]:
+        """Those of ``marked`` that the run's profile has: the claims that get an outcome."""
+        return [claim for claim in marked if self.claims is None or claim in self.claims]
+
     def unknown_claims(self, marked: Iterable[str]) -> list[str]:
         """One sentence for each marked claim that the profile does not have; empty without a snapshot."""
         known = self.claims
@@ -103,6 +112,10 @@ def claim_ids(profile: Mapping[str, Any]) -> frozenset[str]:
     if isinstance(claims, Mapping):
         return frozenset(str(claim) for claim in claims)
     return frozenset(str(claim["id"]) for claim in claims)
+
+
+def _finished(path: Path) -> frozenset[str]:
+    return frozenset(map(str, _read(path).get("finished", ()))) if path.exists() else frozenset()
 
 
 def _read(path: Path) -> dict[str, Any]:

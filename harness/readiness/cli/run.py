@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from readiness.cli import interrupts
-from readiness.cli.places import shown
+from readiness.cli.places import PLAN_FILE, run_folder, shown
+from readiness.errors import BadInput
+from readiness.stack.base import MASK
 
 DESCRIPTION = """\
 Start the system under examination on real parts, ingest real documents, kill its workers, load it, watch it from
@@ -23,6 +25,7 @@ examples:
   readiness run --redis embedded --no-monitoring  only what the wheels carry, as on a fresh machine
   readiness run --redis redis://127.0.0.1:6379/9  a Redis that is already there
   readiness run --only A5.kill --seed 8231        one claim, repeated with its seed
+  readiness run --resume reports/runs/ID          go on where a killed run ended
 
 The result is in reports/runs/<id>/ (index.html, scorecard.json, scorecard.md, junit.xml, evidence/, logs/);
 reports/latest points to it. The last line on stdout is the verdict.
@@ -77,6 +80,12 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     add("--root", type=Path, metavar="DIR", help="folder with checks, loadtests, rules, dashboards, reports")
     add("--reports", type=Path, metavar="DIR", help="where reports go (default: reports/ beside the rooms)")
+    add(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with a run that was cut short: its own words and seed, only the checks that it had not finished",
+    )
     add("--json", action="store_true", help="the scorecard as JSON on stdout instead of the table")
     parser.set_defaults(main=main)
 
@@ -90,6 +99,10 @@ def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     from readiness.progress import Progress  # noqa: PLC0415 - see above
     from readiness.run import execute  # noqa: PLC0415 - see above
 
+    resume = None
+    if arguments.resume is not None:
+        resume = run_folder(arguments.resume)
+        arguments = _first_words(resume, arguments)
     choices = Choices(
         profile=arguments.profile,
         documents=arguments.documents,
@@ -101,6 +114,7 @@ def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         lang=arguments.lang,
         root=arguments.root,
         reports=arguments.reports,
+        resume=resume,
     )
     plan = make_plan(choices, argv=("readiness", *argv))
     interrupts.in_order()
@@ -114,3 +128,27 @@ def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
 
     render_terminal(card, Console(highlight=False), lang=choices.lang, report=shown(report))
     return card.status
+
+
+def _first_words(run_dir: Path, given: argparse.Namespace) -> argparse.Namespace:
+    """The words with which the run of ``run_dir`` began; only what is about this terminal is taken from ``given``.
+
+    Raises BadInput for a run that another command made, and where a password that was not kept is needed again.
+    """
+    from readiness.cli import build_parser  # noqa: PLC0415 - the package imports this module
+
+    plan = json.loads((run_dir / PLAN_FILE).read_text(encoding="utf-8"))
+    words = [str(word) for word in plan.get("argv", ())][1:]
+    if "run" not in words or plan.get("suite"):
+        raise BadInput(
+            f"--resume {run_dir.name}: expected a run of `readiness run`, got one of: {' '.join(words)}."
+        )
+    first = build_parser().parse_args(words)
+    first.json, first.debug = given.json, given.debug
+    if MASK in first.redis:
+        if given.redis == "auto":
+            raise BadInput(
+                "--resume: the password of the run's Redis was not kept; give --redis with it again."
+            )
+        first.redis = given.redis
+    return first

@@ -21,6 +21,8 @@ from readiness.errors import BadInput
 from readiness.judge.codec import JsonValue, from_json, to_json
 
 FIRST_PREV = "0" * 64
+# Key of a facts record: the check that it names was begun anew here; what it recorded before no longer counts.
+REPEATS = "repeats"
 KINDS = ("outcome", "cases", "trials", "samples", "exposure", "facts", "attachment")
 # A claim id becomes a file name, so it may hold nothing that a file system reads as more than a name.
 CLAIM_ID = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
@@ -60,6 +62,14 @@ class ClaimFile:
     def head(self) -> str:
         """The hash of the last good record."""
         return self.records[-1].hash if self.records else FIRST_PREV
+
+
+def standing(records: Sequence[Record]) -> list[Record]:
+    """Return the records that count: all but those of a check from before it was begun anew."""
+    begun = {
+        str(one.data[REPEATS]): one.seq for one in records if one.kind == "facts" and REPEATS in one.data
+    }
+    return [one for one in records if one.seq >= begun.get(one.check or "", 0)]
 
 
 def canonical(value: JsonValue) -> bytes:

@@ -78,7 +78,7 @@ class EvidenceWriter:
         """
         source = Path(path)
         content_hash, size = file_digest(source)
-        destination = _free_name(self.run_dir / EVIDENCE / RAW, name or source.name, content_hash)
+        destination = free_name(self.run_dir / EVIDENCE / RAW, name or source.name, content_hash)
         if not destination.exists():
             temporary = destination.with_name(f".{destination.name}.{os.getpid()}")
             shutil.copyfile(source, temporary)
@@ -188,7 +188,8 @@ def _cut_torn_line(descriptor: int) -> int:
     return size - keep
 
 
-def _free_name(folder: Path, name: str, content_hash: str) -> Path:
+def free_name(folder: Path, name: str, content_hash: str) -> Path:
+    """Return the place below `folder` for a raw file called `name`: numbered when another content has that name."""
     plain_name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(name).name).lstrip(".") or "attachment"
     candidate = folder / plain_name
     for number in range(2, 1000):

@@ -76,6 +76,15 @@ def sweep_stray(runs_dir: Path) -> int:
     return len(strays)
 
 
+def is_running(run_dir: Path) -> bool:
+    """True while a harness process that started children of this run lives, other than the one that asks."""
+    ledger = run_dir / LEDGER
+    lines = _read(ledger) if ledger.exists() else []
+    return any(
+        _is_alive(one.owner_pid, one.owner_create_time) and one.owner_pid != os.getpid() for one in lines
+    )
+
+
 def group_survives(group: int, mark: str) -> bool:
     """True when a living member of the process group carries `mark`: then it is the group we founded."""
     try:
