@@ -17,6 +17,8 @@ Answer = TypeVar("Answer")
 class Cancellation:
     """Whether one delivery is to end, and why."""
 
+    __slots__ = ("_requested", "reason")
+
     def __init__(self, reason: str | None = None) -> None:
         self.reason = reason
         #: Made when somebody waits for it: most jobs never do.

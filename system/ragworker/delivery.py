@@ -12,7 +12,7 @@ import random
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -22,7 +22,7 @@ import redis
 from ragworker.cancellation import Cancellation
 from ragworker.errors import ErrorCode, JobFailedError, LeaseLostError, WorkerCancellationError, classify
 from ragworker.job import ClaimedJob, Figures, JobError, Outcome, OutcomeKind
-from ragworker.logs import bind_context, get_logger
+from ragworker.logs import LateIds, get_logger
 from ragworker.queue import Queue
 from ragworker.retry import decide
 from ragworker.settings import Settings
@@ -93,6 +93,11 @@ class Delivery:
         # The same look for a request that came during the last batch: what is cancelled is not committed.
         await patiently(lambda: look_for_cancellations(self.queue, [self]))
 
+    def begin(self) -> None:
+        """CancelledError when it was abandoned before it had a task."""
+        if self.stopped:
+            raise asyncio.CancelledError
+
     def abandon(self, why: str) -> None:
         """Stop the task: `lost` (nothing to report any more) or `released` (hand the job back)."""
         self.stopped = self.stopped or why
@@ -136,6 +141,7 @@ async def outcome_of(delivery: Delivery, handler: Handler, settings: Settings) -
     """Run a job; what to report, or None when it is no longer ours to report on."""
     job = delivery.job
     try:
+        delivery.begin()
         figures = await handler.found(job)
         if figures is None:
             delivery.cancellation.check()
@@ -222,25 +228,15 @@ def log_failure(job: ClaimedJob, error: Exception) -> None:
     logger.warning("job.failed", extra={"fields": fields})
 
 
-def job_ids(job: ClaimedJob) -> AbstractContextManager[None]:
-    """Bind the ids that the API gave the job to what is logged in the block (spec G2)."""
-    return bind_context(
-        request_id=job.request_id,
-        trace_id=job.trace_id,
-        correlation_id=job.correlation_id,
-        user_id=job.user_id,
-        job_id=job.job_id,
-    )
+def log_ends(ended: Sequence[tuple[Delivery, Outcome]], accepted: Sequence[bool]) -> None:
+    """Say what became of deliveries, once Redis has it."""
+    quiet = not logger.isEnabledFor(logging.INFO)
+    for (delivery, outcome), taken in zip(ended, accepted, strict=True):
+        if not (quiet and taken and _END_EVENTS[outcome.kind][1] <= logging.INFO):
+            _log_end(delivery.job, outcome, accepted=taken)
 
 
-def log_end(job: ClaimedJob, outcome: Outcome, *, accepted: bool) -> None:
-    """Say what became of a delivery, once Redis has it."""
-    if (
-        accepted
-        and not logger.isEnabledFor(_END_EVENTS[outcome.kind][1])
-        and not logger.isEnabledFor(logging.INFO)
-    ):
-        return
+def _log_end(job: ClaimedJob, outcome: Outcome, *, accepted: bool) -> None:
     duration_ms = max(0, time.time_ns() // 1_000_000 - job.created_ms)
     fields: dict[str, object] = {
         "outcome": outcome.kind.value,
@@ -249,7 +245,7 @@ def log_end(job: ClaimedJob, outcome: Outcome, *, accepted: bool) -> None:
     }
     if outcome.error is not None:
         fields |= {"code": outcome.error.code, "reason": outcome.error.message}
-    with job_ids(job):
+    with LateIds(job.ids):
         if not accepted:
             logger.warning("job.outcome_refused", extra={"fields": fields | {"fence": outcome.fence}})
         elif outcome.kind is OutcomeKind.RETRY:

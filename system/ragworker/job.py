@@ -16,11 +16,14 @@ its workers keeps its retries. Storing all this is left to `queue.py` and `lua/`
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
-#: `bytes` where a class has a field of that name.
+#: `bytes` where a class has a property of that name.
 Payload = bytes
 
 #: Upper borders in ms; 60 000 is the objective of the P95 (H1), 300 000 that of recovery (H7).
@@ -108,32 +111,84 @@ class ClaimedJob(NamedTuple):
     """One delivery of a job to one worker. `fence` is higher than that of every earlier delivery.
 
     `payload` is the document when it is small enough to come with the claim; else `Queue.document` reads it.
-    `cancel` is the reason of a cancellation that was asked for before the claim.
+    `cancel` is the reason of a cancellation that was asked for before the claim. `about` is what was written down
+    at the submit, as JSON; it is read when somebody asks for one of its facts, and many jobs end before that.
     """
 
     job_id: str
     fence: int
     attempt: int
     delivery: int
-    name: str
-    media_type: str
-    bytes: int
-    sha256: str
-    user_id: str = "anonymous"
-    request_id: str = ""
-    trace_id: str = ""
-    correlation_id: str = ""
+    about: Payload
     created_ms: int = 0
     #: When the job last entered the queue from outside (submit or requeue); older cancel requests are void.
     queued_ms: int = 0
     payload: Payload | None = None
     cancel: str | None = None
-    #: The span under which it was submitted: parent of its deliveries' spans (tracing.py).
-    span_id: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the submitter calls the document."""
+        return str(_facts(self.about)["name"])
+
+    @property
+    def media_type(self) -> str:
+        """What kind of document it is."""
+        return str(_facts(self.about)["media_type"])
+
+    @property
+    def bytes(self) -> int:
+        """The document's length."""
+        return int(_facts(self.about)["bytes"])
+
+    @property
+    def sha256(self) -> str:
+        """The document's digest, in hex."""
+        return str(_facts(self.about)["sha256"])
+
+    @property
+    def user_id(self) -> str:
+        """Whose it is."""
+        return str(_facts(self.about)["user_id"])
+
+    @property
+    def request_id(self) -> str:
+        """The request that submitted it."""
+        return str(_facts(self.about)["request_id"])
+
+    @property
+    def correlation_id(self) -> str:
+        """What its submitter's lines about it have in common."""
+        return str(_facts(self.about)["correlation_id"])
+
+    @property
+    def trace_id(self) -> str:
+        """The trace of the request that submitted it."""
+        return str(_facts(self.about)["trace_id"])
+
+    @property
+    def span_id(self) -> str:
+        """The span under which it was submitted: parent of its deliveries' spans (tracing.py)."""
+        return str(_facts(self.about)["span_id"])
+
+    def ids(self) -> Mapping[str, str]:
+        """What its log lines carry (spec G2): the ids that the API gave it, and its own."""
+        facts = _facts(self.about)
+        return {"job_id": self.job_id, **{name: facts[name] for name in _LOGGED if facts[name]}}
 
     def __repr__(self) -> str:
         """Which delivery it is; the rest may hold a document."""
         return f"ClaimedJob({self.job_id!r}, fence={self.fence}, attempt={self.attempt})"
+
+
+#: The ids of a submit that log lines carry.
+_LOGGED: Final = ("request_id", "trace_id", "correlation_id", "user_id")
+
+
+@lru_cache(1024)
+def _facts(about: bytes) -> Mapping[str, Any]:
+    facts: Mapping[str, Any] = json.loads(about)
+    return facts
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,22 +52,44 @@ _NOISY: Final = ("httpx", "httpcore", "asyncio", "uvicorn", "sse_starlette", "ur
 #: ASCII only: a Unicode line separator inside a name would cut the line in two for many readers.
 _JSON: Final = json.JSONEncoder(default=str)
 
-_context: ContextVar[Mapping[str, str]] = ContextVar("ragworker_log_context", default={})  # noqa: B039  read only
+_context: ContextVar[Mapping[str, str] | LateIds] = ContextVar("ragworker_log_context", default={})  # noqa: B039  read only
 
 
 def current_context() -> Mapping[str, str]:
     """The ids bound in this task or thread."""
-    return _context.get()
+    bound = _context.get()
+    return bound.all() if isinstance(bound, LateIds) else bound
 
 
 @contextmanager
 def bind_context(**ids: str | None) -> Iterator[None]:
     """Add ids to every line logged inside the block; None or empty leaves the outer id in place."""
-    token = _context.set({**_context.get(), **{name: value for name, value in ids.items() if value}})
+    token = _context.set({**current_context(), **{name: value for name, value in ids.items() if value}})
     try:
         yield
     finally:
         _context.reset(token)
+
+
+class LateIds:
+    """Binds ids for a block like `bind_context`, but asks for them when a line is written: most jobs write none."""
+
+    __slots__ = ("_ids", "_outer", "_token")
+
+    def __init__(self, ids: Callable[[], Mapping[str, str]]) -> None:
+        self._ids = ids
+
+    def __enter__(self) -> None:
+        self._outer = _context.get()
+        self._token = _context.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        _context.reset(self._token)
+
+    def all(self) -> Mapping[str, str]:
+        """These ids and those of the block around."""
+        outer = self._outer.all() if isinstance(self._outer, LateIds) else self._outer
+        return {**outer, **self._ids()}
 
 
 class ContextAdapter(logging.LoggerAdapter[logging.Logger]):

@@ -50,8 +50,8 @@ FIELDS: Final = (
     "state", "priority", "about", "created_ms", "attempt", "lost", "fence", "error", "figures", "progress", "history",
 )  # fmt: skip
 
-#: What `json.loads` does, without its care for other people's JSON: `about` is our own.
-_read_about: Final = json.JSONDecoder().raw_decode
+#: Of an outcome that has none.
+_NO_ERROR: Final = JobError("", "")
 
 #: What of a new job is written down once, as JSON.
 _ABOUT: Final = ("name", "media_type", "user_id", "request_id", "trace_id", "correlation_id", "span_id")
@@ -81,11 +81,12 @@ def cancel_reason(job: ClaimedJob, raw: Mapping[bytes, bytes]) -> str | None:
 
 def outcome_row(outcome: Outcome) -> tuple[str | int, ...]:
     """The six arguments of settle.lua for one outcome."""
-    figures, error = outcome.figures, outcome.error or JobError("", "")
-    first: str | int = outcome.delay_ms
-    if outcome.kind is OutcomeKind.DONE:
-        first = f"{figures.words}|{figures.chunks}|{figures.tokens}|{figures.cost_usd:.9f}"
-    return outcome.job_id, outcome.fence, outcome.kind.value, first, error.code, error.message[:TEXT_LIMIT]
+    job_id, fence, kind, delay_ms, error, figures = outcome
+    if kind is OutcomeKind.DONE:
+        done = f"{figures.words}|{figures.chunks}|{figures.tokens}|{figures.cost_usd:.9f}"
+        return job_id, fence, kind, done, "", ""
+    error = error or _NO_ERROR
+    return job_id, fence, kind, delay_ms, error.code, error.message[:TEXT_LIMIT]
 
 
 def claimed_job(row: bytes) -> ClaimedJob:
@@ -94,15 +95,15 @@ def claimed_job(row: bytes) -> ClaimedJob:
         b"\n", 9
     )
     return ClaimedJob(
-        job_id=job_id.decode(),
-        fence=int(fence),
-        attempt=int(attempt),
-        delivery=int(delivery),
-        created_ms=int(created_ms),
-        queued_ms=int(queued_ms),
-        payload=None if big else payload,
-        cancel=text(cancel) or None,
-        **_read_about(described.decode())[0],
+        job_id.decode(),
+        int(fence),
+        int(attempt),
+        int(delivery),
+        described,
+        int(created_ms),
+        int(queued_ms),
+        None if big else payload,
+        text(cancel) if cancel else None,
     )
 
 

@@ -65,12 +65,17 @@ class Span:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if self._tracer is None:
+            return
         if isinstance(error, (WorkerCancellationError, LeaseLostError, CancelledError)):
             self.set({"rag.ended_by": type(error).__name__})
         elif error is not None:
             self.fail(classify(error).code)
-        if self._tracer is not None:
-            self._scope.__exit__(None, None, None)
+        self._scope.__exit__(None, None, None)
+
+    def __bool__(self) -> bool:
+        """Whether anybody will see it; what is only for it need not be made when not."""
+        return self._tracer is not None
 
     def set(self, attributes: Attributes, *, name: str = "") -> None:
         """Add what became known on the way; `name` renames the span."""

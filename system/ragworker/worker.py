@@ -30,6 +30,7 @@ import asyncio
 import os
 import secrets
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -41,15 +42,14 @@ from ragworker.delivery import (
     LONGEST_PAUSE_SECONDS,
     Delivery,
     Handler,
-    job_ids,
-    log_end,
+    log_ends,
     look_for_cancellations,
     outcome_of,
     pause_about,
 )
 from ragworker.errors import ErrorCode, classify
 from ragworker.job import ClaimedJob, Outcome, OutcomeKind
-from ragworker.logs import bind_context, get_logger
+from ragworker.logs import LateIds, bind_context, get_logger
 from ragworker.queue import Queue
 from ragworker.settings import Settings
 from ragworker.tracing import job_span
@@ -98,6 +98,8 @@ class Worker:
         self._settings = settings
         self._batch = min(BATCH_LIMIT, -(-settings.worker_concurrency // BATCHES))
         self._active: dict[int, Delivery] = {}
+        #: Those of the active that no task has taken up yet.
+        self._waiting: deque[Delivery] = deque()
         self._ended: list[tuple[Delivery, Outcome]] = []
         self._strangers: dict[int, str] = {}
         self._claiming = False
@@ -160,6 +162,8 @@ class Worker:
                 await self._heartbeat()
 
     async def _finish_or_release(self) -> None:
+        self._take_up(len(self._waiting))
+        await asyncio.sleep(0)
         tasks = {delivery.task for delivery in self._active.values() if delivery.task}
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
@@ -201,7 +205,20 @@ class Worker:
         for job in jobs:
             delivery = Delivery(job, self.queue, self.id)
             self._active[job.fence] = delivery
-            delivery.task = asyncio.create_task(self._deliver(delivery))
+            self._waiting.append(delivery)
+        self._take_up(1)
+
+    def _take_up(self, tasks: int) -> None:
+        """See that every delivery that waits is begun before anything else has its turn twice.
+
+        A task costs more than a job that waits for nothing, so one task does such jobs one after the other. When it
+        has to wait for something there are deliveries left at the loop's next turn: then two more tasks go on, then
+        four, so that a batch of jobs that all wait is under way after a few turns.
+        """
+        for _ in range(min(tasks, len(self._waiting))):
+            asyncio.create_task(self._deliver_waiting())  # noqa: RUF006  the loop holds it until it is a delivery's
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._take_up, 2 * tasks)
 
     async def _settle_when_ended(self) -> None:
         await self._has_ended.wait()
@@ -214,8 +231,7 @@ class Worker:
         taken = await self.queue.settle(self.id, [outcome for _, outcome in batch])
         del self._ended[: len(batch)]
         self._slot_freed.set()
-        for (delivery, outcome), accepted in zip(batch, taken, strict=True):
-            log_end(delivery.job, outcome, accepted=accepted)
+        log_ends(batch, taken)
         cancelled = [delivery.job for delivery, outcome in batch if outcome.kind is OutcomeKind.CANCELLED]
         if cancelled:
             await self.queue.close_requests(cancelled)
@@ -276,18 +292,30 @@ class Worker:
 
     # One job
 
+    async def _deliver_waiting(self) -> None:
+        task = asyncio.current_task()
+        while self._waiting:
+            delivery = self._waiting.popleft()
+            delivery.task = task
+            await self._deliver(delivery)
+            if delivery.stopped:
+                # The task was cancelled with it, perhaps once more in a moment: nothing else may be in it.
+                return
+
     async def _deliver(self, delivery: Delivery) -> None:
+        job = delivery.job
         try:
-            with job_ids(delivery.job), job_span(delivery.job) as running:
+            with LateIds(job.ids), job_span(job) as running:
                 outcome = await outcome_of(delivery, self._handler, self._settings)
-                running.set({"rag.outcome": outcome.kind.value if outcome else "lost"})
-                if outcome is not None and outcome.error is not None:
-                    running.fail(outcome.error.code)
+                if running:
+                    running.set({"rag.outcome": outcome.kind.value if outcome else "lost"})
+                    if outcome is not None and outcome.error is not None:
+                        running.fail(outcome.error.code)
             if outcome is not None:
                 self._ended.append((delivery, outcome))
                 self._has_ended.set()
         finally:
-            del self._active[delivery.job.fence]
+            del self._active[job.fence]
             self._slot_freed.set()
 
     # What the loops stand on

@@ -17,9 +17,10 @@ from ragworker.cancellation import Cancellation
 from ragworker.connection import connect
 from ragworker.embedding import EmbeddingClient
 from ragworker.ingest import Ingestor
-from ragworker.job import ClaimedJob
+from ragworker.job import ClaimedJob, NewJob
 from ragworker.limits import BatchGate, RedisLimiter
 from ragworker.queue import Queue
+from ragworker.rows import about
 from ragworker.settings import EmbeddingSettings, QueueSettings, Settings
 from ragworker.stats import Stats
 from ragworker.store import Store
@@ -95,7 +96,9 @@ class Delivered:
 
     def __init__(self, document: bytes, media_type: str, arrives: bytes) -> None:
         digest = hashlib.sha256(document).hexdigest()
-        self.job = ClaimedJob("job-1", 1, 1, 1, "n", media_type, len(document), digest)
+        self.job = ClaimedJob(
+            "job-1", 1, 1, 1, about(NewJob("n", "n", media_type, document), sha256=digest).encode()
+        )
         self.cancellation = Cancellation()
         self._arrives = arrives
 

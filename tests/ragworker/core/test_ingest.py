@@ -23,8 +23,9 @@ from ragworker.chunking import Chunk, ChunkPlan
 from ragworker.embedding import Vector
 from ragworker.errors import ErrorCode, JobFailedError, LeaseLostError, WorkerCancellationError
 from ragworker.ingest import Ingestor, _Chunks, _Spool, cut_batches
-from ragworker.job import ClaimedJob
+from ragworker.job import ClaimedJob, NewJob
 from ragworker.limits import BatchGate
+from ragworker.rows import about
 from ragworker.settings import Settings
 from ragworker.stats import Stats
 from ragworker.store import CommitResult, Store
@@ -47,10 +48,9 @@ class Delivery:
             fence=10,
             attempt=1,
             delivery=1,
-            name="n",
-            media_type=media_type,
-            bytes=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
+            about=about(
+                NewJob("n", "n", media_type, content), sha256=hashlib.sha256(content).hexdigest()
+            ).encode(),
         )
 
     async def document(self) -> AsyncIterator[bytes]:
