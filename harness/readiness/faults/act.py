@@ -72,6 +72,10 @@ class NotActive(Exception):
     """The fault, or its end, could not be proven from outside. The scenario shows nothing: NOT_RUN, never passed."""
 
 
+class Broken(Exception):
+    """The target broke a promise that only the act can see (it did not stop in time, say). The scenario fails."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One setting of an act in YAML: a number from `low` to `high` in `unit`, or one of `words`."""
@@ -110,7 +114,11 @@ class Capabilities(Protocol):
 
 
 class FaultProxy(Protocol):
-    """A TCP proxy in user space between the target and one of its parts. `proxy.py` has the real one."""
+    """A TCP proxy in user space between the target and one of its parts.
+
+    `proxy.py` has the real one: `start_proxy((host, port), *, seed) -> FaultProxy`, called by `stand.py`; an act casts
+    to the real class for its switches.
+    """
 
     @property
     def port(self) -> int:
@@ -137,6 +145,9 @@ class Notebook(Protocol):
 
     def note(self, kind: str, **fields: object) -> None:
         """Write down one thing that was seen, with the time of now."""
+
+    def harm(self, *, pid: int, seconds: float) -> None:
+        """From now on, for `seconds`, this worker may rightly lose its lease; pid 0 means any worker."""
 
 
 @dataclass(slots=True)
@@ -217,6 +228,7 @@ class Act(Protocol):
     """One way to break something. See the top of this file for the order of the calls."""
 
     parameters: ClassVar[Mapping[str, Parameter]]
+    harms_any_worker: ClassVar[bool]
 
     def missing(self, machine: Capabilities) -> str: ...
     def prepare(self, scene: Scene) -> None: ...
@@ -227,9 +239,15 @@ class Act(Protocol):
 
 
 class BaseAct:
-    """An act that needs nothing and prepares nothing. Subclasses write inject, prove_active, heal, prove_healed."""
+    """An act that needs nothing and prepares nothing. Subclasses write inject, prove_active, heal, prove_healed.
+
+    `harms_any_worker`: while it is active, and until leases have settled after it, any worker may rightly lose its
+    lease. An act that stops or cuts off certain workers says False, and calls `scene.history.harm(pid=...,
+    seconds=...)` for each of them; then a job taken from any other worker is a violation.
+    """
 
     parameters: ClassVar[Mapping[str, Parameter]] = {}
+    harms_any_worker: ClassVar[bool] = True
 
     def __init__(self, params: Params) -> None:
         self.params = params

@@ -40,21 +40,9 @@ CHECKERS = (
 )
 """What is judged of every scenario, unless its `unjudged` says why not."""
 
-_KEYS = [
-    "title",
-    "row",
-    "stand",
-    "steady_state",
-    "stream",
-    "method",
-    "choose",
-    "hold_seconds",
-    "expected",
-    "rollback",
-    "recovery_from",
-    "liveness_seconds",
-    "unjudged",
-]
+_REQUIRED = ("title", "row", "method", "expected")
+_OPTIONAL = ("stand", "steady_state", "stream", "choose", "hold_seconds", "rollback", "recovery_from")
+_KEYS = (*_REQUIRED, *_OPTIONAL, "liveness_seconds", "unjudged")
 _STAND = ("workers", "settings", "redis", "redis_options", "proxy", "embedding_ms")
 _EXPECTED = ("lost", "repeated", "dead", "recovery_seconds", "max_attempts", "max_deliveries", "loss_window")
 
@@ -183,7 +171,7 @@ def load_scenario(path: Path) -> Scenario:
 def parse_scenario(content: bytes, *, name: str, file: str) -> Scenario:
     """Parse the content of one file."""
     root = compose(content, file=file)
-    keys = root.fields(_KEYS, required=("title", "row", "method", "expected"))
+    keys = root.fields(_KEYS, required=_REQUIRED)
     method = keys["method"].each(_move, at_least=1)
     scenario = Scenario(
         name=name,

@@ -128,6 +128,25 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
+class Sighting:
+    """Something that the target's processes said in their logs about a delivery. Empty fields were not said.
+
+    `kind` is ready (a worker, with its process), claimed, settled (a report that the queue took), refused (one that it
+    did not take) or taken_over (from `worker`, whose lease had run out).
+    """
+
+    at_ms: int
+    kind: str
+    job_id: str = ""
+    worker: str = ""
+    fence: int = 0
+    attempt: int = 1
+    delivery: int = 1
+    outcome: str = ""
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CommittedDocument:
     """What the target says it committed, and what its rows add up to (`*_rows`, `token_sum`)."""
 
@@ -233,6 +252,18 @@ class Lane(Protocol):
     def dead_letters(self) -> list[JsonObject]: ...
     def requeue(self, job_id: str) -> int: ...
     def effects(self) -> list[Effect]: ...
+    def undone(self) -> list[Effect]:
+        """Effects that were taken back on request, each with the fence of its commit."""
+
+    def sightings(self) -> list[Sighting]:
+        """What the logs of all its processes say about deliveries, in order of time."""
+
+    def leftovers(self) -> list[str]:
+        """What is kept for work that is over, or is out of place: files and keys. For a lane in which nothing moves."""
+
+    def reach_api_at(self, url: str) -> None:
+        """From now on the verbs speak to the API at this address, a proxy's for example; "" is its own again."""
+
     def committed(self) -> dict[str, CommittedDocument]: ...
     def chunks(self, job_id: str) -> list[StoredChunk]: ...
     def metrics(self) -> str:

@@ -30,6 +30,7 @@ from readiness.targets.base import (
     JsonObject,
     JsonValue,
     Lane,
+    Sighting,
     StoredChunk,
     Target,
     TargetError,
@@ -37,6 +38,7 @@ from readiness.targets.base import (
 )
 from readiness.targets.ragworker_api import REQUEST_SECONDS, RagworkerApi, expect, json_object
 from readiness.targets.ragworker_rows import CommittedRows
+from readiness.targets.ragworker_witness import files_below, keys_out_of_place, read_sightings
 
 READY_SECONDS = 30.0
 """A Python process with SQL and HTTP libraries is up in about a second; on a machine with busy cores in ten."""
@@ -124,6 +126,7 @@ class RagworkerLane(RagworkerApi):
         self._processes: list[ManagedProcess] = []
         self._api: ManagedProcess | None = None
         self._port = 0
+        self._front = ""
         self._rows = CommittedRows(self.database_url)
         self._control = httpx.Client(
             base_url=stack.embedding_url.removesuffix("/v1"), timeout=REQUEST_SECONDS, trust_env=False
@@ -139,7 +142,11 @@ class RagworkerLane(RagworkerApi):
             raise TargetError(
                 f"lane {self.name}: expected a started API, found none. Call start_api() first."
             )
-        return f"http://127.0.0.1:{self._port}"
+        return self._front or f"http://127.0.0.1:{self._port}"
+
+    def reach_api_at(self, url: str) -> None:
+        """Speak to the API at this address, or at its own ("")."""
+        self._front = url.rstrip("/")
 
     def start_api(self, *, settings: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
         """Start the API and wait until it listens, on RAG_API_PORT when the lane's settings name one.
@@ -200,6 +207,18 @@ class RagworkerLane(RagworkerApi):
     def effects(self) -> list[Effect]:
         """Every committed effect."""
         return self._rows.effects()
+
+    def undone(self) -> list[Effect]:
+        """Every effect that was rolled back."""
+        return self._rows.undone()
+
+    def sightings(self) -> list[Sighting]:
+        """Deliveries in the logs."""
+        return read_sightings(self.log_lines())
+
+    def leftovers(self) -> list[str]:
+        """Files in the temporary folder; keys out of place."""
+        return [f"file {path.name}" for path in files_below(self.temp_dir)] + keys_out_of_place(self)
 
     def committed(self) -> dict[str, CommittedDocument]:
         """Every committed document by job id."""

@@ -21,6 +21,7 @@ BUSY_MS = 10_000
 """How long a read may wait for a writer that checkpoints."""
 
 _EFFECTS = "SELECT job_id, fence, worker, at_ms FROM commit_log ORDER BY id"
+_UNDONE = "SELECT job_id, fence, by, at_ms FROM rollback_log ORDER BY at_ms"
 _COMMITTED = """
 SELECT d.job_id, d.name, d.words, d.chunk_count, d.token_count, d.sha256,
        (SELECT COUNT(*) FROM chunks c WHERE c.job_id = d.job_id),
@@ -51,6 +52,10 @@ class CommittedRows:
             Effect(str(job), int(fence), str(worker), int(at))
             for job, fence, worker, at in self._rows(_EFFECTS)
         ]
+
+    def undone(self) -> list[Effect]:
+        """Every effect that was taken back; `worker` is who asked for it."""
+        return [Effect(str(job), int(fence), str(by), int(at)) for job, fence, by, at in self._rows(_UNDONE)]
 
     def committed(self) -> dict[str, CommittedDocument]:
         """Every committed document by job id."""

@@ -9,7 +9,17 @@ from typing import cast
 from readiness.faults.act import Act, Params
 
 # Name in `method` of a scenario -> module below this package and class in it.
-ACTS: Mapping[str, tuple[str, str]] = {}
+ACTS: Mapping[str, tuple[str, str]] = {
+    # processes
+    "kill_worker": ("process", "KillWorker"),
+    "kill_before_report": ("process", "KillBeforeReport"),
+    "stop_workers": ("process", "StopWorkers"),
+    "freeze_worker": ("process", "FreezeWorker"),
+    "crash_loop": ("process", "CrashLoop"),
+    "kill_api": ("process", "KillApi"),
+    # the upstream API
+    "upstream": ("upstream", "Upstream"),
+}
 
 
 def act_class(name: str) -> type[Act]:
