@@ -1,6 +1,6 @@
 """The main job, forward only: the one module that knows the order of steps.
 
-    run folder -> stack -> checks -> load -> seal -> judge -> render
+    self-test -> run folder -> stack -> checks -> load -> seal -> judge -> render
 
 Steps share nothing but the run folder. Evidence is written before it is judged, so an interrupted run keeps what it
 measured and `readiness report` can still judge it.
@@ -28,6 +28,7 @@ from readiness.plan import Plan, create_run_dir
 from readiness.previous import previous_run
 from readiness.progress import Progress
 from readiness.resume import NOTHING_EARLIER, Earlier, read_earlier, reopen
+from readiness.selftest import require_sound_harness
 from readiness.stack import Stack, StackPlan, sweep_stray
 from readiness.targets import open_target
 from readiness.targets.base import TargetError
@@ -42,6 +43,8 @@ def execute(plan: Plan, progress: Progress) -> tuple[Scorecard, Path]:
     Raises BadInput or HarnessFailure; Interrupted says where the evidence gathered so far is. Whatever was started
     has been ended by then.
     """
+    with progress.step("self-test"):
+        require_sound_harness()
     ended = sweep_stray(plan.root.runs)
     earlier = _open(plan)
     run_dir = plan.run_dir
