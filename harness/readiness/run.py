@@ -1,6 +1,6 @@
 """The main job, forward only: the one module that knows the order of steps.
 
-    self-test -> run folder -> stack -> checks -> load -> seal -> judge -> render
+    self-test -> run folder -> stack -> checks -> load -> faults -> seal -> judge -> render
 
 Steps share nothing but the run folder. Evidence is written before it is judged, so an interrupted run keeps what it
 measured and `readiness report` can still judge it.
@@ -9,17 +9,22 @@ measured and `readiness report` can still judge it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from readiness import __version__
+from readiness.attempts import earlier_attempts
 from readiness.checking.step import Settled, run_checks
 from readiness.conclude import conclude, point_latest, seal_run, write_context
 from readiness.deployment import deployment_settings
+from readiness.detection_facts import detection_facts
 from readiness.errors import HarnessFailure, Interrupted
 from readiness.evidence import EvidenceWriter
+from readiness.faults.result import Played
+from readiness.faults.step import CHECK as FAULTS_CHECK
+from readiness.faults.step import FAULT_CLAIMS, FaultPlan, run_faults, summary
 from readiness.judge.model import Part, RunContext, RunFacts, Scorecard, Status, Step
 from readiness.load.plan import LoadPlan
 from readiness.load.step import CHECK as LOAD_CHECK
@@ -74,13 +79,18 @@ def _open(plan: Plan) -> Earlier:
     if not plan.resumes:
         create_run_dir(plan)
         return NOTHING_EARLIER
-    wanted = [
-        claim.id for claim in plan.profile.claims if not plan.choices.only or claim.id in plan.choices.only
-    ]
-    load = tuple(claim for claim in LOAD_CLAIMS if claim in wanted)
-    earlier = read_earlier(plan.run_dir, {LOAD_CHECK: load})
+    steps = {LOAD_CHECK: _asked(plan, LOAD_CLAIMS), FAULTS_CHECK: _asked(plan, FAULT_CLAIMS)}
+    earlier = read_earlier(plan.run_dir, steps)
     reopen(plan.run_dir, earlier, command=f"readiness run --resume {plan.run_id}")
     return earlier
+
+
+def _asked(plan: Plan, claims: Sequence[str]) -> tuple[str, ...]:
+    """Those of a step's claims that the profile has and --only does not leave out."""
+    wanted = {claim.id for claim in plan.profile.claims}
+    if plan.choices.only:
+        wanted &= set(plan.choices.only)
+    return tuple(claim for claim in claims if claim in wanted)
 
 
 def _measure(plan: Plan, run_dir: Path, progress: Progress, notebook: _Notebook, earlier: Earlier) -> None:
@@ -114,6 +124,10 @@ def _measure(plan: Plan, run_dir: Path, progress: Progress, notebook: _Notebook,
         if asked and not earlier.step_is_done(LOAD_CHECK):
             with progress.step("load"):
                 notebook.used = _load(plan, run_dir, stack, progress)
+            notebook.write()
+        if _asked(plan, FAULT_CLAIMS) and not earlier.step_is_done(FAULTS_CHECK):
+            with progress.step("faults"):
+                _faults(plan, run_dir, progress)
             notebook.write()
 
 
@@ -156,6 +170,22 @@ def _load(plan: Plan, run_dir: Path, stack: Stack, progress: Progress) -> Mappin
         return dict(lane.effective_settings)
 
 
+def _faults(plan: Plan, run_dir: Path, progress: Progress) -> None:
+    """Play every scenario of the content root; the evidence is written by the step."""
+    faults = FaultPlan(
+        root=plan.root.path,
+        target=plan.profile.target,
+        seed=plan.seed,
+        command=f"readiness run --profile {plan.profile.name} --seed {plan.seed}",
+    )
+
+    def tell(played: Played) -> None:
+        kind = {"survived": "passed", "failed": "failed", "error": "error"}.get(played.outcome, "open")
+        progress.mark(kind, played.name, detail=played.verdict.partition(": ")[2][:160])
+
+    progress.note(summary(run_faults(faults, run_dir, tell=tell, notify=progress.waiting)))
+
+
 class _Notebook:
     """The facts of the run as they become known, kept in context.json so that judging needs no clock."""
 
@@ -172,6 +202,14 @@ class _Notebook:
         self._previous = (
             None if plan.choices.only else previous_run(plan.root.runs, plan.profile, before=plan.run_id)
         )
+        self._attempts = earlier_attempts(
+            plan.root.runs,
+            plan.profile,
+            commit=plan.provenance.commit,
+            dirty=plan.provenance.dirty,
+            started_at=plan.created_at,
+        )
+        self._detection = detection_facts(plan.root.path, plan.profile)
 
     @property
     def seconds(self) -> float:
@@ -206,6 +244,9 @@ class _Notebook:
             settings=earlier.settings if earlier is not None and not self.used else settings,
             previous=self._previous,
             only=self._plan.choices.only,
+            baseline=self._plan.baseline,
+            attempts=self._attempts,
+            detection=self._detection,
         )
         write_context(self._run_dir, context)
 

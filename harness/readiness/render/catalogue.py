@@ -39,6 +39,7 @@ PHRASES: Final[dict[str, Text]] = {
     "fault.Redis killed and restarted": Text("Redis killed and restarted", "Redis 강제 종료 후 재시작"),
     "fault.Redis restart": Text("Redis restart", "Redis 재시작"),
     "fault.Redis restarted": Text("Redis restarted", "Redis 재시작"),
+    "fault.every fault of the catalogue": Text("every fault of the catalogue", "목록의 모든 장애"),
     # How a claim is judged
     "estimator.checks": Text("every case must hold", "모든 사례 충족"),
     "estimator.zero_violations": Text(
