@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -58,7 +59,7 @@ class FaultPlan:
 
     def seed_of(self, scenario: Scenario) -> int:
         """A seed of its own for each scenario, the same whenever the run's seed is the same."""
-        return (self.seed * 31 + sum(scenario.name.encode())) % 2**31
+        return zlib.crc32(f"{self.seed} {scenario.name}".encode()) % 2**31
 
 
 def run_faults(
