@@ -169,6 +169,15 @@ class StoredChunk(NamedTuple):
     vector: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class OlderVersion:
+    """An earlier version of the target: its name, how many files differ, and the settings that choose it."""
+
+    name: str
+    differing: int
+    settings: Mapping[str, str]
+
+
 class Worker(Protocol):
     """One worker process of a lane."""
 
@@ -315,6 +324,14 @@ class Pausable(Protocol):
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...
+
+
+@runtime_checkable
+class HasOlderVersion(Protocol):
+    """A target whose version before the present one is at hand."""
+
+    def older_version(self, folder: Path) -> OlderVersion:
+        """Unpack it into `folder`; TargetError says why there is none."""
 
 
 @runtime_checkable

@@ -30,6 +30,7 @@ from readiness.targets.base import (
     JsonObject,
     JsonValue,
     Lane,
+    OlderVersion,
     Sighting,
     StoredChunk,
     Target,
@@ -38,6 +39,7 @@ from readiness.targets.base import (
 )
 from readiness.targets.ragworker_api import REQUEST_SECONDS, RagworkerApi, expect, json_object
 from readiness.targets.ragworker_rows import CommittedRows
+from readiness.targets.ragworker_versions import older_version
 from readiness.targets.ragworker_witness import files_below, keys_out_of_place, read_sightings
 
 READY_SECONDS = 30.0
@@ -55,6 +57,10 @@ class RagworkerTarget:
     def __init__(self, stack: StackInfo) -> None:
         self._stack = stack
         self.version = metadata.version("readiness")  # one distribution ships both packages
+
+    def older_version(self, folder: Path) -> OlderVersion:
+        """The version before the present one, from git."""
+        return older_version(folder)
 
     @contextlib.contextmanager
     def lane(

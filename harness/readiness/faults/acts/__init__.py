@@ -17,6 +17,16 @@ ACTS: Mapping[str, tuple[str, str]] = {
     "freeze_worker": ("process", "FreezeWorker"),
     "crash_loop": ("process", "CrashLoop"),
     "kill_api": ("process", "KillApi"),
+    # the network
+    "slow_network": ("network", "SlowNetwork"),
+    "thin_network": ("network", "ThinNetwork"),
+    "reset_in_command": ("network", "ResetInCommand"),
+    "silence": ("network", "Silence"),
+    "half_open": ("network", "HalfOpen"),
+    "partition": ("network", "Partition"),
+    "packet_loss": ("network", "PacketLoss"),
+    "lost_name": ("names", "LostName"),
+    "mixed_versions": ("versions", "MixedVersions"),
     # the upstream API
     "upstream": ("upstream", "Upstream"),
 }
