@@ -12,6 +12,7 @@ from readiness.sabotage.tree import check_applies
 
 TOP = Path(__file__).resolve().parent.parent.parent
 SABOTAGES = load_catalogue(TOP / CATALOGUE)
+CLAIMS = {name: {claim.id for claim in load_profile(TOP, name).claims} for name in PROFILES}
 # What the system is made of; only H1 to H4 break the examiner, and nothing breaks a check.
 BREAKABLE = ("system/", "rules/", "dashboards/", "deploy/")
 HARNESS = "harness/readiness/"
@@ -28,8 +29,7 @@ def test_each_fits_the_tree_and_expects_a_claim(sabotage: Sabotage) -> None:
     """Every edit's text stands exactly once in its file, and the profile that is run has the expected claim."""
     check_applies(sabotage, TOP)
     if not sabotage.of_the_harness:
-        claims = {claim.id for claim in load_profile(TOP, sabotage.profile).claims}
-        assert sabotage.claim in claims
+        assert sabotage.claim in CLAIMS[sabotage.profile]
     allowed = (HARNESS,) if sabotage.of_the_harness else BREAKABLE
     assert all(edit.file.startswith(allowed) for edit in sabotage.edits)
     assert sabotage.of_the_harness is sabotage.id.startswith("H")
