@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 3
 
 # Debian packages with the real parts: Redis and Sentinel, Prometheus, Alertmanager, a browser, fonts for Korean.
 SERVICES := redis-server redis-sentinel prometheus prometheus-alertmanager chromium chromium-driver \
-            poppler-utils fonts-noto-cjk
+            poppler-utils fonts-noto-cjk iptables iproute2 faketime
 
 .DEFAULT_GOAL := help
 .PHONY: help readiness sabotage test bench bench-lock lint types format services wheel-test dashboards lock clean
