@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from readiness.targets.base import JsonObject, JsonValue, Sighting
+from readiness.targets.ragworker_keys import QueueKeys
 
 if TYPE_CHECKING:
     from readiness.targets.base import Lane
@@ -40,8 +41,6 @@ def files_below(folder: Path) -> list[Path]:
 
 def keys_out_of_place(lane: Lane) -> list[str]:
     """Jobs of the queue that are in no place, in two or in a wrong one, and what was left of uploads."""
-    from readiness.targets.ragworker_keys import QueueKeys  # noqa: PLC0415 - only faults look at keys
-
     with QueueKeys(lane) as keys:
         return keys.snapshot().misplaced()
 
