@@ -11,15 +11,16 @@ import re
 import secrets
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from readiness import __version__
+from readiness.baseline import find_baseline
 from readiness.documents import Corpus, load_documents
 from readiness.errors import BadInput
 from readiness.judge.codec import to_json
-from readiness.judge.model import Language
+from readiness.judge.model import Baseline, Language
 from readiness.judge.profile import Profile, load_profile
 from readiness.provenance import Provenance, gather
 from readiness.root import Root, find_root
@@ -46,6 +47,7 @@ class Choices:
     root: Path | None = None
     reports: Path | None = None
     resume: Path | None = None
+    base: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Plan:
     profile: Profile
     corpus: Corpus
     provenance: Provenance
+    baseline: Baseline = field(default_factory=Baseline)
     resumes: bool = False
 
     @property
@@ -91,6 +94,7 @@ class Plan:
                 "skipped": [{"path": str(path), "reason": reason} for path, reason in self.corpus.skipped],
             },
             "knobs": to_json(self.profile.knobs),
+            "base": self.baseline.base,
             "commit": self.provenance.commit,
             "dirty": self.provenance.dirty,
             "harness_version": __version__,
@@ -129,6 +133,7 @@ def make_plan(choices: Choices, *, argv: Sequence[str]) -> Plan:
         profile=profile,
         corpus=load_documents(choices.documents, samples=root.samples),
         provenance=gather(root.path),
+        baseline=find_baseline(root.path, choices.profile, profile, ref=choices.base),
     )
     return plan if choices.resume is None else _resumed(plan, choices.resume)
 

@@ -171,7 +171,7 @@ def _write_run(run: Path) -> Scorecard:
     writer.attach("S1.proven", log)
     profile = _profile()
     for name, value in (
-        ("plan.json", {"seed": 1}),
+        ("plan.json", {"seed": 1, "profile_hash": profile.content_hash}),
         ("profile.json", profile),
         ("context.json", _context(profile)),
     ):

@@ -34,7 +34,7 @@ def write_run(folder: Path, evidence: Mapping[str, Sequence[Entry]] | None = Non
     log.write_text('{"message": "job.claimed"}\n' * 20, encoding="utf-8")
     writer.attach("A5.once", log)
     write_json(folder / "evidence" / "raw" / "series.json", sample_charts())
-    write_json(folder / "plan.json", {"seed": 8231, "profile": "quick"})
+    write_json(folder / "plan.json", {"seed": 8231, "profile": "quick", "profile_hash": profile.content_hash})
     write_json(folder / "profile.json", profile)
     write_json(folder / "context.json", sample_context(profile))
     seal(folder)

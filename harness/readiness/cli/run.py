@@ -86,6 +86,11 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         metavar="RUN",
         help="go on with a run that was cut short: its own words and seed, only the checks that it had not finished",
     )
+    add(
+        "--base",
+        metavar="REF",
+        help="commit that the thresholds are compared with (default: where this branch left main)",
+    )
     add("--json", action="store_true", help="the scorecard as JSON on stdout instead of the table")
     parser.set_defaults(main=main)
 
@@ -115,6 +120,7 @@ def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         root=arguments.root,
         reports=arguments.reports,
         resume=resume,
+        base=arguments.base,
     )
     plan = make_plan(choices, argv=("readiness", *argv))
     interrupts.in_order()

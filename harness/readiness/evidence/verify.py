@@ -18,10 +18,11 @@ from readiness.errors import BadInput
 from readiness.evidence.records import ClaimFile
 from readiness.evidence.sealing import INPUTS, MANIFEST, Manifest, evidence_files, read_manifest, summary
 from readiness.evidence.writer import EVIDENCE, RAW, file_digest, read_all
+from readiness.judge.charts import Charts
 from readiness.judge.codec import JsonValue, from_json
 from readiness.judge.judging import judge
-from readiness.judge.model import Charts, RunContext, Scorecard
-from readiness.judge.profile_model import Profile
+from readiness.judge.model import RunContext, Scorecard
+from readiness.judge.profile_model import Profile, content_hash
 
 SCORECARD = "scorecard.json"
 SERIES = "series.json"
@@ -77,6 +78,7 @@ def verify_run(run_dir: Path) -> list[Finding]:
             "Give one of reports/runs/."
         )
     findings = list(_seal_findings(folder))
+    findings.extend(_registration_findings(folder))
     findings.extend(_chain_findings(folder))
     findings.extend(_figure_findings(folder))
     return list(dict.fromkeys(findings))[:MOST_FINDINGS]
@@ -98,6 +100,24 @@ def _seal_findings(folder: Path) -> Iterator[Finding]:
         problem = _problem(folder, path, manifest)
         if problem:
             yield Finding(_shown(path), problem)
+
+
+def _registration_findings(folder: Path) -> Iterator[Finding]:
+    """The profile was fixed before anything was measured: plan.json, context.json and profile.json name one hash."""
+    try:
+        plan, profile, context = (
+            json.loads((folder / name).read_bytes()) for name in ("plan.json", "profile.json", "context.json")
+        )
+        given, recorded = content_hash(profile), context["run"]["profile_hash"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return  # missing or unreadable inputs are named by the seal
+    for name, registered in (("plan.json", plan.get("profile_hash")), ("context.json", recorded)):
+        if registered != given:
+            yield Finding(
+                "profile.json",
+                f"is not the profile that was registered before the run: its hash is {given[:12]}, {name} says"
+                f" {str(registered)[:12]}",
+            )
 
 
 def _chain_findings(folder: Path) -> Iterator[Finding]:

@@ -62,6 +62,7 @@ def judge(
         steps=context.steps,
         evidence=sealed,
         conclusion=conclusion(status, claims, gates, score),
+        baseline=context.baseline,
     )
 
 
@@ -79,6 +80,7 @@ def judge_claims(
             parts=parts,
             excluded=context.excluded,
             only=context.only,
+            at=run.finished_at,
             fallback_command=f"readiness run --profile {run.profile} --only {claim.id} --seed {run.seed}",
         )
         for claim in profile.claims

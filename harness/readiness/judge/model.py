@@ -321,6 +321,23 @@ class Previous:
 
 
 @dataclass(frozen=True, slots=True)
+class Loosened:
+    """Something that the profile asks less of than its base does: a claim, gate, section or knob, and how."""
+
+    subject: str
+    what: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What the thresholds were compared with: `base` is a commit, empty when there was none; `note` then says why."""
+
+    base: str = ""
+    note: Text | None = None
+    loosened: tuple[Loosened, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunContext:
     """All that the judge needs besides profile and evidence.
 
@@ -336,6 +353,7 @@ class RunContext:
     previous: Previous | None = None
     excluded: Mapping[str, str] = field(default_factory=dict)
     only: tuple[str, ...] = ()
+    baseline: Baseline = field(default_factory=Baseline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +384,7 @@ class Scorecard:
     steps: tuple[Step, ...]
     evidence: EvidenceSummary
     conclusion: Text
+    baseline: Baseline = field(default_factory=Baseline)
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return the JSON object of scorecard.json."""

@@ -6,6 +6,7 @@ profile_parse.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from readiness.errors import BadInput
@@ -19,7 +20,7 @@ from readiness.judge.profile_model import (
     Profile,
     Section,
 )
-from readiness.judge.profile_parse import names_of, parse_profile, parse_profile_file
+from readiness.judge.profile_parse import names_of, objective_files, parse_profile, parse_profile_file
 
 __all__ = [
     "Claim",
@@ -30,6 +31,7 @@ __all__ = [
     "Profile",
     "Section",
     "load_profile",
+    "load_profile_from",
     "profile_names",
 ]
 
@@ -40,12 +42,24 @@ def load_profile(root: Path, name_or_file: str) -> Profile:
     A file has the shape of one entry of `profiles`, plus `name` and `extends` (a profile's name, default
     quick). BadInput in one line for whatever does not fit; for an unknown name it lists the ones there are.
     """
-    content = _read(root / SCORECARD_FILE, shown=SCORECARD_FILE)
+    return load_profile_from(lambda file: _read(root / file, shown=file), name_or_file)
+
+
+def load_profile_from(read: Callable[[str], bytes], name_or_file: str) -> Profile:
+    """Return that profile where `read` has the files of the root, by their paths in it: a folder or a commit.
+
+    A person's own file is always read from where it is. Raises what `read` raises, and BadInput as `load_profile`.
+    """
+    content = read(SCORECARD_FILE)
+    folder = SCORECARD_FILE.rpartition("/")[0]
+    names = [f"{folder}/{name}" for name in objective_files(content, file=SCORECARD_FILE)]
+    objectives = {name: read(name) for name in names}
     if not _is_file_name(name_or_file):
-        return parse_profile(content, name=name_or_file, file=SCORECARD_FILE)
-    path = Path(name_or_file)
-    overlay = _read(path, shown=name_or_file)
-    return parse_profile_file(content, overlay, base_file=SCORECARD_FILE, file=name_or_file)
+        return parse_profile(content, name=name_or_file, file=SCORECARD_FILE, objectives=objectives)
+    overlay = _read(Path(name_or_file), shown=name_or_file)
+    return parse_profile_file(
+        content, overlay, base_file=SCORECARD_FILE, file=name_or_file, objectives=objectives
+    )
 
 
 def profile_names(root: Path) -> tuple[str, ...]:

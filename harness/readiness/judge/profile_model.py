@@ -15,6 +15,10 @@ from readiness.judge.codec import JsonValue, from_json, to_json
 from readiness.judge.model import Group, Operations, Text
 
 SCORECARD_FILE = "reports/scorecard.yaml"
+# What the hash of a profile covers: everything that a score means.
+HASHED = ("claims", "gates", "sections", "knobs", "target", "exclusions", "evidence_days")
+# Systems change: what was measured longer ago says little about the one of today.
+EVIDENCE_DAYS = 14
 # What a claim may name in `checks` besides files below checks/: the run's own steps.
 CHECK_STEPS = ("load", "faults")
 
@@ -87,6 +91,16 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A claim that a person declared not applicable: why, who answers for it, and the last day (YYYY-MM-DD, UTC)."""
+
+    claim: str
+    reason: Text
+    owner: str
+    until: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckLimits:
     """Deadlines in seconds: of the whole checks step and of one test."""
 
@@ -112,7 +126,8 @@ class Knobs:
 class Profile:
     """A resolved profile; kept as profile.json in the run folder and judged from there.
 
-    `elsewhere` are the ids of claims that the file has for other profiles only: their checks are not run.
+    Evidence older than `evidence_days` at the end of the run proves nothing. `elsewhere` are the ids of claims that
+    the file has for other profiles only: their checks are not run.
     """
 
     name: str
@@ -125,15 +140,13 @@ class Profile:
     operations: Operations = field(default_factory=Operations)
     origin: str = SCORECARD_FILE
     elsewhere: tuple[str, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
+    evidence_days: int = EVIDENCE_DAYS
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 over the canonical JSON of claims, gates, sections and knobs: what a score means."""
-        body = {
-            name: to_json(getattr(self, name)) for name in ("claims", "gates", "sections", "knobs", "target")
-        }
-        text = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """SHA-256 over the canonical JSON of what a score means: claims, gates, sections, knobs and so on."""
+        return content_hash(self.to_json())
 
     def claim(self, claim_id: str) -> Claim:
         """Return the claim of that id; KeyError when there is none."""
@@ -156,6 +169,13 @@ class Profile:
     def from_json(cls, value: JsonValue) -> Profile:
         """Read profile.json's object; BadInput names the path that does not fit."""
         return from_json(cls, value, where="profile.json")
+
+
+def content_hash(profile: Mapping[str, JsonValue]) -> str:
+    """Return the hash of profile.json's object. Keys that an older readiness did not write are not hashed."""
+    body = {name: profile[name] for name in HASHED if name in profile}
+    text = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 KNOB_NAMES = tuple(knob.name for knob in fields(Knobs))

@@ -161,6 +161,16 @@ class Cursor:
 
 def compose(content: bytes, *, file: str) -> Cursor:
     """Parse one YAML document to its root; BadInput for what is not strict YAML."""
+    roots = compose_all(content, file=file)
+    if len(roots) > 1:
+        raise BadInput(
+            f"{file}:{roots[1].line}: expected YAML of one document, got another one here. Remove the line `---`."
+        )
+    return roots[0]
+
+
+def compose_all(content: bytes, *, file: str) -> list[Cursor]:
+    """Parse the YAML documents of a file to their roots, at least one; BadInput for what is not strict YAML."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -173,12 +183,12 @@ def compose(content: bytes, *, file: str) -> Cursor:
             if isinstance(event, yaml.AliasEvent):
                 line = _line_of(event)
                 raise BadInput(f"{file}:{line}: expected no alias, got *{event.anchor}. Write the value out.")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        roots = [root for root in yaml.compose_all(text, Loader=yaml.SafeLoader) if root is not None]
     except yaml.YAMLError as error:
         raise BadInput(_syntax_complaint(error, text, file)) from None
-    if root is None:
+    if not roots:
         raise BadInput(f"{file}:1: expected a mapping, got an empty file. See reports/scorecard.yaml.")
-    return Cursor(root, "", file)
+    return [Cursor(root, "", file) for root in roots]
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

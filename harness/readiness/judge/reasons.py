@@ -99,6 +99,18 @@ REASONS: dict[str, Text] = {
         "A record cannot be a measurement: {problem}.",
         "측정값으로 볼 수 없는 기록이 있습니다: {problem}.",
     ),
+    "evidence_expired": Text(
+        "{count} records are too old to prove anything; the oldest is of {day}. Measure again.",
+        "기록 {count}건의 유효 기간이 지났습니다(가장 오래된 기록: {day}). 다시 측정해야 합니다.",
+    ),
+    "exclusion_expired": Text(
+        "{owner} excluded this claim until {until}; that day is over, so it has to be measured again.",
+        "{owner} 담당자가 {until}까지 제외한 항목이며, 기한이 지나 다시 측정해야 합니다.",
+    ),
+    "waived": Text(
+        "Excluded until {until} by {owner}: {why_en}",
+        "{owner} 담당자가 {until}까지 제외한 항목입니다. 사유: {why_ko}",
+    ),
     "excluded": Text(
         "The guarantees that the target declares rule this claim out:",
         "대상 시스템이 선언한 보장 범위에서 제외되는 항목입니다:",

@@ -22,6 +22,7 @@ from readiness.judge.model import (
     Verdict,
 )
 from readiness.judge.profile_model import Gate, Profile, Section
+from readiness.judge.verdicts import WAIVED
 
 # No section may lag more than this behind the overall score: dashboards do not make up for durability.
 LARGEST_LEAD = 20
@@ -102,14 +103,23 @@ def _section(section: Section, claims: Sequence[ClaimResult]) -> SectionResult:
 
 
 def _shares(claims: Sequence[ClaimResult]) -> tuple[Fraction, Fraction]:
-    """Return the proven and the failed share of the points; only NOT_APPLICABLE leaves the denominator."""
-    counted = [claim for claim in claims if claim.verdict != Verdict.NOT_APPLICABLE]
+    """Return the proven and the failed share of the points.
+
+    Only what the target's own guarantees rule out leaves the denominator: excluding a claim earns nobody a point.
+    """
+    counted = [
+        claim for claim in claims if claim.verdict != Verdict.NOT_APPLICABLE or _is_waived(claim)
+    ]
     total = sum(claim.weight for claim in counted)
     if total == 0:
         return Fraction(0), Fraction(0)
     proven = sum(claim.weight for claim in counted if claim.verdict == Verdict.PROVEN)
     failed = sum(claim.weight for claim in counted if claim.verdict == Verdict.FAILED)
     return Fraction(proven, total), Fraction(failed, total)
+
+
+def _is_waived(claim: ClaimResult) -> bool:
+    return claim.reason is not None and claim.reason.code == WAIVED
 
 
 def _band(shares: tuple[Fraction, Fraction]) -> Band:

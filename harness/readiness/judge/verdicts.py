@@ -3,14 +3,14 @@
 A rung that holds ends the climb, so the worst and most certain things are said first:
 
 0. left out by the person (--only) and nothing recorded -> NOT_RUN
-1. excluded by the target's guarantees -> NOT_APPLICABLE
+1. excluded by the target's guarantees, or by a person until a day -> NOT_APPLICABLE; after that day -> NOT_RUN
 2. the evidence file is damaged -> INVALID
 3. a part that it needs is missing or simulated -> NOT_RUN (a failure on a stand-in may be the stand-in's)
 4. a check failed -> FAILED
 5. a record cannot be a measurement -> INVALID
 6. the figures miss the target -> FAILED
 7. no evidence, no data, no check that passed, one that was skipped or broke, or one that the claim names and
-   that left no outcome -> NOT_RUN
+   that left no outcome, or evidence that is too old -> NOT_RUN
 8. the bound does not meet the target yet, or the last record was torn -> INCONCLUSIVE
 9. PROVEN
 """
@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from readiness.evidence.records import ClaimFile
+from readiness.evidence.records import ClaimFile, standing
 from readiness.judge.bounds import CONFIDENCE
 from readiness.judge.estimate import NOT_MEASURED, Estimate
 from readiness.judge.estimators import estimate
@@ -33,6 +34,8 @@ from readiness.judge.targets import target_text
 
 # What stands in a report stays short; the whole text is in the evidence.
 LONGEST_DETAIL = 400
+# The reason of a claim that a person excluded: NOT_APPLICABLE, but still in the denominator of the score.
+WAIVED = "waived"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +54,21 @@ def judge_claim(
     parts: Mapping[str, Part],
     excluded: Mapping[str, str],
     only: Collection[str],
+    at: str,
     fallback_command: str,
 ) -> ClaimResult:
-    """Return the claim's result; `fallback_command` stands in where its evidence names none."""
+    """Return the claim's result as of `at`, the end of the run (UTC, ISO 8601).
+
+    `fallback_command` stands in where its evidence names none.
+    """
     seen = observe(evidence.records, claim=claim.id, unit=_sample_unit(claim))
     found = estimate(claim.estimator, seen)
     if only and claim.id not in only and not evidence.records:
         rung = Rung(Verdict.NOT_RUN, Reason("left_out"))
     else:
-        rung = _climb(claim, evidence, seen, found, parts=parts, excluded=excluded)
+        rung = _expired(claim, profile, at) or _climb(
+            claim, evidence, seen, found, parts=parts, excluded=excluded, oldest=_oldest(profile, at)
+        )
     needed = found.n_needed if rung.verdict == Verdict.INCONCLUSIVE else None
     trusted = rung.verdict not in (Verdict.INVALID, Verdict.NOT_APPLICABLE)
     commands = [record.command for record in evidence.records if record.command]
@@ -114,6 +123,7 @@ def _climb(
     *,
     parts: Mapping[str, Part],
     excluded: Mapping[str, str],
+    oldest: str,
 ) -> Rung:
     early = _before_data(claim, evidence, parts=parts, excluded=excluded)
     if early:
@@ -124,7 +134,33 @@ def _climb(
         return Rung(Verdict.INVALID, Reason("bad_data", {"problem": _short(seen.problem)}))
     if found.verdict == Verdict.FAILED:
         return Rung(Verdict.FAILED, found.reason)
-    return _not_run(claim, evidence, seen) or _figures(evidence, found)
+    return _not_run(claim, evidence, seen) or _too_old(evidence, oldest) or _figures(evidence, found)
+
+
+def _expired(claim: Claim, profile: Profile, at: str) -> Rung | None:
+    """Return what a person's exclusion makes of the claim: nothing is measured against it until its day is over."""
+    for exclusion in profile.exclusions:
+        if exclusion.claim != claim.id:
+            continue
+        words = {"owner": _short(exclusion.owner), "until": exclusion.until}
+        if at[: len(exclusion.until)] > exclusion.until:
+            return Rung(Verdict.NOT_RUN, Reason("exclusion_expired", words))
+        why = {"why_en": _short(exclusion.reason.en), "why_ko": _short(exclusion.reason.ko)}
+        return Rung(Verdict.NOT_APPLICABLE, Reason(WAIVED, {**words, **why}))
+    return None
+
+
+def _oldest(profile: Profile, at: str) -> str:
+    """Return the moment before which a record is too old, as records write it."""
+    first = datetime.fromisoformat(at) - timedelta(days=profile.evidence_days)
+    return first.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _too_old(evidence: ClaimFile, oldest: str) -> Rung | None:
+    old = [record.at for record in standing(evidence.records) if record.at < oldest]
+    if not old:
+        return None
+    return Rung(Verdict.NOT_RUN, Reason("evidence_expired", {"count": len(old), "day": min(old)[:10]}))
 
 
 def _before_data(
