@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from readiness.attempts import earlier_attempts
 from readiness.conclude import seal_run, write_context
 from readiness.deployment import NOT_TOLD
 from readiness.errors import BadInput
@@ -24,8 +25,9 @@ from readiness.evidence.records import FIRST_PREV, make_record, plain, standing
 from readiness.evidence.sealing import read_manifest, summary
 from readiness.evidence.verify import verify_run
 from readiness.evidence.writer import EVIDENCE, RAW, claim_path, file_digest, free_name
+from readiness.judge.charts import Charts
 from readiness.judge.codec import JsonValue, from_json, to_json
-from readiness.judge.model import Charts, RunContext, RunFacts, Setting
+from readiness.judge.model import RunContext, RunFacts, Setting
 from readiness.judge.profile_model import Profile
 from readiness.load.series import SERIES_FILE, Fault, Series, merge_series
 from readiness.previous import previous_run
@@ -67,7 +69,13 @@ def merge_runs(folders: Sequence[Path], runs: Path, *, argv: Sequence[str]) -> P
     (run_dir / EVIDENCE / RAW).mkdir(parents=True)
     only = _only(sources, profile)
     facts = _facts(sources, run_id=run_dir.name, argv=tuple(argv))
-    plan: dict[str, object] = {**first.plan, "run_id": facts.id, "argv": list(argv), "only": list(only), "dirty": facts.dirty}
+    plan: dict[str, object] = {
+        **first.plan,
+        "run_id": facts.id,
+        "argv": list(argv),
+        "only": list(only),
+        "dirty": facts.dirty,
+    }
     plan["merged_from"] = [
         {"run": source.facts.id, "manifest_sha256": summary(source.folder).manifest_sha256}
         for source in sources
@@ -88,6 +96,14 @@ def merge_runs(folders: Sequence[Path], runs: Path, *, argv: Sequence[str]) -> P
         settings=max((source.context.settings for source in sources), key=_told),
         previous=None if only else previous_run(runs, profile, before=facts.id),
         only=only,
+        attempts=earlier_attempts(
+            runs,
+            profile,
+            commit=facts.commit,
+            dirty=facts.dirty,
+            started_at=facts.finished_at,
+            leave_out=[source.facts.id for source in sources],
+        ),
     )
     write_context(run_dir, context)
     seal_run(run_dir)

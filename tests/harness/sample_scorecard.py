@@ -16,30 +16,41 @@ from functools import cache
 from pathlib import Path
 
 from readiness.evidence.records import FIRST_PREV, ClaimFile, make_record, plain, read_chain
+from readiness.judge.charts import Charts, FaultBand, Series
+from readiness.judge.detection import DetectionFacts, DetectionRule, Noticed, Sabotage
 from readiness.judge.judging import judge
 from readiness.judge.model import (
-    Charts,
     EvidenceSummary,
-    FaultBand,
     Part,
     PartState,
     Previous,
     RunContext,
     RunFacts,
     Scorecard,
-    Series,
     Setting,
     Status,
     Step,
     Text,
     Verdict,
 )
+from readiness.judge.pooling import Attempt, Counts
 from readiness.judge.profile import Profile, load_profile
 from readiness.judge.profile_model import EstimatorKind
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = '<script>alert("x")</script> & `tick` | pipe 한국어 \x1b[31m'
 SEALED = EvidenceSummary(files=42, records=173, bytes=812_344, manifest_sha256="ab" * 32)
+
+SAMPLE_ATTEMPTS = (
+    Attempt(
+        "20261123T150101Z-quick-77c0",
+        "2026-11-23T15:01:01.000Z",
+        1,
+        "not ready",
+        claims={"C1.backoff": Counts(failed=True)},
+    ),
+    Attempt("20261123T153000Z-quick-1f3a", "2026-11-23T15:30:00.000Z", None, only=("A5.kill",)),
+)
 
 Data = Mapping[str, object]
 Entry = tuple[str, Data]
@@ -92,9 +103,32 @@ def exposure(seconds: float, failures: int = 0, replicas: int = 2) -> Entry:
 
 @cache
 def sample_profile() -> Profile:
-    """Return the repository's own quick profile, without the names of check files: made-up evidence has none."""
+    """Return the repository's own quick profile, without the names of check files: made-up evidence has none.
+
+    It has a rule of what checks are worth that have caught nothing.
+    """
     profile = load_profile(ROOT, "quick")
-    return replace(profile, claims=tuple(replace(claim, checks=()) for claim in profile.claims))
+    claims = tuple(replace(claim, checks=()) for claim in profile.claims)
+    return replace(profile, claims=claims, detection=DetectionRule("reports/detection.json", 0.5))
+
+
+def sample_detection(profile: Profile, **outcomes: Noticed) -> DetectionFacts:
+    """Return a planted defect for each claim, killed by its check unless `outcomes` (S1, S2 ...) say otherwise."""
+    sabotages = []
+    for number, claim in enumerate(profile.claims, start=1):
+        outcome = outcomes.get(f"S{number}", Noticed.KILLED)
+        killed = outcome == Noticed.KILLED
+        sabotages.append(
+            Sabotage(
+                id=f"S{number}",
+                title=f"planted defect {number}",
+                expected=claim.id,
+                outcome=outcome,
+                noticed_by=(claim.id,) if killed else (),
+                reason="" if killed else f"{claim.id} is PROVEN all the same {HOSTILE}",
+            )
+        )
+    return DetectionFacts("9c1f03a7d2b4", "2026-11-20T08:12:00Z", tuple(sabotages), clean_runs=59)
 
 
 def proven_evidence(profile: Profile) -> dict[str, ClaimFile]:
@@ -248,6 +282,7 @@ def sample_context(profile: Profile) -> RunContext:
             Setting("LOG_FORMAT", "json", "json"),
         ),
         previous=Previous("20261122T090000Z-quick-11aa", profile.content_hash, before),
+        detection=sample_detection(profile),
     )
 
 
@@ -280,7 +315,9 @@ def sample_charts() -> Charts:
 def sample_scorecard() -> Scorecard:
     """Return the scorecard of the mixed sample run: not ready, one gate failed."""
     profile = sample_profile()
-    context = sample_context(profile)
+    facts = sample_detection(profile, S5=Noticed.MISSED, S9=Noticed.WRONG_CHECK, S12=Noticed.NOT_JUDGED)
+    facts = replace(facts, changed=("C1.backoff",))
+    context = replace(sample_context(profile), detection=facts, attempts=SAMPLE_ATTEMPTS)
     return judge(profile, sample_evidence(), context, sealed=SEALED, charts=sample_charts())
 
 

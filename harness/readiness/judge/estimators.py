@@ -101,7 +101,7 @@ def _rate(estimator: Estimator, seen: Observations) -> Estimate:
     n, failures, limit = seen.trials, seen.trial_failures, estimator.limit
     if n == 0:
         return no_data(estimator.noun)
-    n_eff = None if seen.failed_at is None else effective_trials(n, seen.failed_at)
+    n_eff = seen.trials_eff if seen.failed_at is None else effective_trials(n, seen.failed_at)
     size = n_eff or n
     most, least = bounds.effective_counts(failures, n, size)
     upper, lower = bounds.rate_upper(most, size), bounds.rate_lower(least, size)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from readiness.evidence.records import ClaimFile
+from readiness.judge.charts import Charts
+from readiness.judge.detection import claim_detection, judge_detection
+from readiness.judge.ledger import read_ledger
 from readiness.judge.limits import not_shown
-from readiness.judge.model import (
-    SCHEMA,
-    Change,
-    Charts,
-    ClaimResult,
-    EvidenceSummary,
-    RunContext,
-    Scorecard,
-    Verdict,
-)
+from readiness.judge.model import SCHEMA, Change, ClaimResult, EvidenceSummary, RunContext, Scorecard, Verdict
 from readiness.judge.profile_model import Profile
 from readiness.judge.recommendations import recommend
 from readiness.judge.score import judge_gates, judge_score, judge_sections, judge_status
@@ -39,6 +34,7 @@ def judge(
     claims = judge_claims(profile, evidence, context)
     sections, gates = judge_sections(profile, claims), judge_gates(profile, claims)
     score = judge_score(sections, gates, claims)
+    detection = judge_detection(profile.detection, context.detection) if profile.detection else None
     status = judge_status(claims, gates, context.steps)
     return Scorecard(
         schema=SCHEMA,
@@ -54,7 +50,7 @@ def judge(
         claims=claims,
         changes=_changes(context, claims),
         previous_run=context.previous.run if _comparable(context) and context.previous else None,
-        not_shown=not_shown(context, claims, evidence),
+        not_shown=not_shown(context, claims, evidence, detection=detection),
         recommendations=recommend(claims, sections, context.parts),
         settings=context.settings,
         operations=profile.operations,
@@ -63,6 +59,9 @@ def judge(
         evidence=sealed,
         conclusion=conclusion(status, claims, gates, score),
         baseline=context.baseline,
+        attempts=context.attempts,
+        detection=detection,
+        ledger=read_ledger(evidence),
     )
 
 
@@ -72,7 +71,7 @@ def judge_claims(
     """Return the results of all claims of the profile, in its order (also used while a run is going on)."""
     parts = {part.name: part for part in context.parts}
     run = context.run
-    return tuple(
+    claims = tuple(
         judge_claim(
             claim,
             evidence.get(claim.id, ClaimFile(claim.id)),
@@ -82,8 +81,15 @@ def judge_claims(
             only=context.only,
             at=run.finished_at,
             fallback_command=f"readiness run --profile {run.profile} --only {claim.id} --seed {run.seed}",
+            attempts=context.attempts,
         )
         for claim in profile.claims
+    )
+    rule = profile.detection
+    if rule is None:
+        return claims
+    return tuple(
+        replace(claim, detection=claim_detection(claim.id, rule, context.detection)) for claim in claims
     )
 
 

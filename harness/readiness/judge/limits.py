@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from readiness.evidence.records import ClaimFile
+from readiness.judge.detection import CapState, DetectionResult
 from readiness.judge.model import ClaimResult, Part, PartState, RunContext, Text, Verdict
 from readiness.judge.parts import part_title
 from readiness.judge.profile_model import EstimatorKind
@@ -38,7 +39,11 @@ ALWAYS = (
 
 
 def not_shown(
-    context: RunContext, claims: Sequence[ClaimResult], evidence: Mapping[str, ClaimFile]
+    context: RunContext,
+    claims: Sequence[ClaimResult],
+    evidence: Mapping[str, ClaimFile],
+    *,
+    detection: DetectionResult | None = None,
 ) -> tuple[Text, ...]:
     """Return one sentence for each limit of the run, the most serious first."""
     sentences: list[Text] = []
@@ -56,7 +61,32 @@ def not_shown(
                 "커밋되지 않은 변경이 있는 상태에서 실행했으므로, 커밋만으로는 점검 대상을 특정할 수 없습니다.",
             )
         )
+    sentences.append(_detection(detection, claims))
     return (*sentences, *ALWAYS)
+
+
+def _detection(detection: DetectionResult | None, claims: Sequence[ClaimResult]) -> Text:
+    """Say how far the checks themselves have been tried."""
+    if detection is None:
+        return Text(
+            "Whether these checks notice defects was not measured: a check that cannot fail would pass here too.",
+            "검사가 결함을 실제로 잡아내는지는 측정하지 않았습니다. 실패할 수 없는 검사라도 여기서는 통과합니다.",
+        )
+    if not detection.measured_at:
+        return Text(
+            f"Whether these checks notice defects was not measured ({detection.file} is not there), so proven claims "
+            "earn a part of their points only.",
+            f"검사가 결함을 잡아내는지 측정한 기록({detection.file})이 없어, 입증된 항목도 점수의 일부만 얻습니다.",
+        )
+    untried = sum(c.detection is not None and c.detection.state != CapState.MEASURED for c in claims)
+    return Text(
+        f"{untried} of {len(claims)} claims rest on checks that no planted defect has tried as they are now; "
+        f"{detection.missed + detection.wrong_check + detection.crashed} of {detection.judged} planted defects were "
+        "not noticed as they should be.",
+        f"항목 {len(claims)}건 중 {untried}건의 검사는 현재 상태로 결함 주입 시험을 거치지 않았습니다. 심어 둔 결함 "
+        f"{detection.judged}건 중 {detection.missed + detection.wrong_check + detection.crashed}건은 의도한 대로 "
+        "발견되지 않았습니다.",
+    )
 
 
 def _compressed(evidence: Mapping[str, ClaimFile]) -> list[Text]:

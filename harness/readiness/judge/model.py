@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from readiness.judge.charts import Charts
 from readiness.judge.codec import JsonValue
 from readiness.judge.codec import from_json as _decode
 from readiness.judge.codec import to_json as _encode
+from readiness.judge.detection import ClaimDetection, DetectionFacts, DetectionResult
+from readiness.judge.ledger import FaultLine
+from readiness.judge.pooling import Attempt
 
 SCHEMA = "readiness/scorecard/1"
 
@@ -113,7 +117,9 @@ class ClaimResult:
 
     `value`, `bound` and the target share `unit`; `n` counts `n_unit`. `n_needed` is how many more of them
     would settle the claim if they go as so far (None: no number would, or it is settled). `n_eff` is how many
-    independent ones time-ordered samples are worth (None: their order is not known). `target`,
+    independent ones time-ordered samples are worth (None: their order is not known), `runs` over how many attempts
+    trials and exposure were pooled, `chance` how likely a run of this size proves the target when the truth is half
+    of it. `detection` caps the points; None: the profile has no rule for that. `target`,
     `measured` and `needed` are the words every face prints: "P95 < 60 s", "38.4 s (P95 <= 41.2 s at 95 %, n =
     312 jobs)", "18 more jobs settle it".
     """
@@ -146,6 +152,9 @@ class ClaimResult:
     repeat: str = ""
     checks: tuple[str, ...] = ()
     n_eff: int | None = None
+    runs: int = 1
+    chance: float | None = None
+    detection: ClaimDetection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,33 +284,6 @@ class Operations:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    """One line of a chart: points are (seconds since t0, value)."""
-
-    name: str
-    unit: str
-    points: tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FaultBand:
-    """A fault on the time axis, in seconds since t0."""
-
-    name: str
-    start: float
-    end: float
-
-
-@dataclass(frozen=True, slots=True)
-class Charts:
-    """What evidence/raw/series.json holds."""
-
-    t0: str = ""
-    series: tuple[Series, ...] = ()
-    faults: tuple[FaultBand, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class EvidenceSummary:
     """The sealed evidence that this scorecard was judged from."""
 
@@ -343,7 +325,8 @@ class RunContext:
 
     Kept as context.json in the run folder, so that `verify` can judge again. `excluded` maps claims that the
     target's declared guarantees rule out to the reason why; only these are NOT_APPLICABLE and leave the
-    denominator of the score. `only` names the claims that a partial run was for; empty: all of them.
+    denominator of the score. `only` names the claims that a partial run was for; empty: all of them. `attempts` are
+    the earlier runs of the same commit and profile, `detection` what reports/detection.json said (None: no file).
     """
 
     run: RunFacts
@@ -354,6 +337,8 @@ class RunContext:
     excluded: Mapping[str, str] = field(default_factory=dict)
     only: tuple[str, ...] = ()
     baseline: Baseline = field(default_factory=Baseline)
+    attempts: tuple[Attempt, ...] = ()
+    detection: DetectionFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +370,9 @@ class Scorecard:
     evidence: EvidenceSummary
     conclusion: Text
     baseline: Baseline = field(default_factory=Baseline)
+    attempts: tuple[Attempt, ...] = ()
+    detection: DetectionResult | None = None
+    ledger: tuple[FaultLine, ...] = ()
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return the JSON object of scorecard.json."""

@@ -31,8 +31,8 @@ class Observations:
     """Everything recorded for a claim, added up.
 
     `ordered` says that all `values` stand in the order in which they came about. `failed_at` has the positions (from
-    0) of the failed trials in that order; None: the order is not known. `problem` names the first record that cannot
-    be a measurement.
+    0) of the failed trials in that order; None: the order is not known. `trials_eff` is what trials pooled over `runs`
+    runs are worth. `problem` names the first record that cannot be a measurement.
     """
 
     outcomes: tuple[Outcome, ...] = ()
@@ -44,6 +44,8 @@ class Observations:
     values: tuple[float, ...] = ()
     ordered: bool = False
     failed_at: tuple[int, ...] | None = None
+    trials_eff: int | None = None
+    runs: int = 1
     exposure_seconds: float = 0.0
     exposure_failures: int = 0
     problem: str = ""
@@ -113,7 +115,8 @@ class _Total:
             case "samples":
                 self.values.extend(_values(record.data, unit))
                 self.ordered = self.ordered and record.data.get("ordered") is True
-            case "exposure":
+            case "exposure" if record.fault is None:
+                # Time under an injected fault measures recovery, never how often the system fails by itself.
                 seconds, failures = _exposure(record.data)
                 self.exposure_seconds += seconds
                 self.exposure_failures += failures

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 from readiness.judge.codec import JsonValue, from_json, to_json
+from readiness.judge.detection import DetectionRule
 from readiness.judge.model import Group, Operations, Text
 
 SCORECARD_FILE = "reports/scorecard.yaml"
 # What the hash of a profile covers: everything that a score means.
-HASHED = ("claims", "gates", "sections", "knobs", "target", "exclusions", "evidence_days")
+HASHED = ("claims", "gates", "sections", "knobs", "target", "exclusions", "evidence_days", "detection")
 # Systems change: what was measured longer ago says little about the one of today.
 EVIDENCE_DAYS = 14
 # What a claim may name in `checks` besides files below checks/: the run's own steps.
@@ -142,6 +143,7 @@ class Profile:
     elsewhere: tuple[str, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
     evidence_days: int = EVIDENCE_DAYS
+    detection: DetectionRule | None = None
 
     @property
     def content_hash(self) -> str:

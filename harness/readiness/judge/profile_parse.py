@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from readiness.errors import BadInput
+from readiness.judge.detection import DetectionRule
 from readiness.judge.model import Link, Operations, Text
 from readiness.judge.profile_claims import (
     NAME,
@@ -33,7 +34,7 @@ from readiness.judge.profile_yaml import Cursor, compose, nearest
 VERSION = 1
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,60}")
 REQUIRED_KEYS = ("version", "target", "sections", "gates", "claims", "profiles")
-TOP_KEYS = (*REQUIRED_KEYS, "operations", "objectives", "not_applicable", "evidence_days")
+TOP_KEYS = (*REQUIRED_KEYS, "operations", "objectives", "not_applicable", "evidence_days", "detection")
 # A file of objectives, beside scorecard.yaml.
 OBJECTIVES_FILE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_-]*/)*[A-Za-z0-9_][A-Za-z0-9_.-]*\.ya?ml")
 OVERLAY_KEYS = ("title", "name", "extends", *KNOB_NAMES)
@@ -71,6 +72,7 @@ def parse_profile(
         knobs=knobs,
         operations=_operations(top["operations"]) if "operations" in top else Operations(),
         origin=file,
+        detection=_detection(top["detection"]) if "detection" in top else None,
         elsewhere=tuple(claim for claim in all_ids(members) if claim not in ids(members[name])),
         exclusions=parse_exclusions(top["not_applicable"], members, gates)[name]
         if "not_applicable" in top
@@ -163,6 +165,11 @@ def _check_limits(cursor: Cursor, base: CheckLimits) -> CheckLimits:
         if "test_timeout_seconds" in keys
         else base.test_timeout_seconds,
     )
+
+
+def _detection(cursor: Cursor) -> DetectionRule:
+    keys = cursor.fields(("file", "unmapped"), required=("file", "unmapped"))
+    return DetectionRule(keys["file"].text(longest=200), keys["unmapped"].number(0, 1))
 
 
 def _settings(cursor: Cursor) -> dict[str, str]:

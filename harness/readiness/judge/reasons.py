@@ -91,6 +91,10 @@ REASONS: dict[str, Text] = {
         "The evidence file is damaged ({problem}).",
         "증거 파일이 손상되었습니다({problem}).",
     ),
+    "failed_before": Text(
+        "It failed in the earlier attempt {run} of this commit; passing now does not undo that.",
+        "같은 커밋의 이전 실행 {run}에서 실패했습니다. 이번에 통과했더라도 그 결과는 유효합니다.",
+    ),
     "torn_line": Text(
         "A writer was killed inside its last record ({problem}); the records before it prove nothing alone.",
         "기록 도중 프로세스가 종료되었습니다({problem}). 그 앞의 기록만으로는 입증할 수 없습니다.",

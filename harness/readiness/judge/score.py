@@ -1,7 +1,8 @@
 """Points, bands, gates and the exit status: from claim results to the figures at the top of the report.
 
 Whole-number arithmetic throughout, always floored in the disfavour of the system: only PROVEN earns points, an
-unknown is no pass, and 100 is reached only when every claim is proven.
+unknown is no pass, and 100 is reached only when every claim is proven. What a proven claim's checks have not been seen
+to catch (judge/detection.py) earns nothing and counts as unknown.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
+from readiness.judge.detection import earned_share
 from readiness.judge.model import (
     Band,
     ClaimResult,
@@ -107,15 +109,20 @@ def _shares(claims: Sequence[ClaimResult]) -> tuple[Fraction, Fraction]:
 
     Only what the target's own guarantees rule out leaves the denominator: excluding a claim earns nobody a point.
     """
-    counted = [
-        claim for claim in claims if claim.verdict != Verdict.NOT_APPLICABLE or _is_waived(claim)
-    ]
+    counted = [claim for claim in claims if claim.verdict != Verdict.NOT_APPLICABLE or _is_waived(claim)]
     total = sum(claim.weight for claim in counted)
     if total == 0:
         return Fraction(0), Fraction(0)
-    proven = sum(claim.weight for claim in counted if claim.verdict == Verdict.PROVEN)
+    proven = sum(
+        (
+            claim.weight * earned_share(claim.detection)
+            for claim in counted
+            if claim.verdict == Verdict.PROVEN
+        ),
+        Fraction(0),
+    )
     failed = sum(claim.weight for claim in counted if claim.verdict == Verdict.FAILED)
-    return Fraction(proven, total), Fraction(failed, total)
+    return proven / total, Fraction(failed, total)
 
 
 def _is_waived(claim: ClaimResult) -> bool:

@@ -11,7 +11,7 @@ A rung that holds ends the climb, so the worst and most certain things are said 
 6. the figures miss the target -> FAILED
 7. no evidence, no data, no check that passed, one that was skipped or broke, or one that the claim names and
    that left no outcome, or evidence that is too old -> NOT_RUN
-8. the bound does not meet the target yet, or the last record was torn -> INCONCLUSIVE
+8. the bound does not meet the target yet, the last record was torn, or an earlier attempt failed -> INCONCLUSIVE
 9. PROVEN
 """
 
@@ -29,6 +29,7 @@ from readiness.judge.figures import SECONDS, count
 from readiness.judge.model import ClaimResult, Part, PartState, Reason, Text, Verdict
 from readiness.judge.observations import Observations, Outcome, observe
 from readiness.judge.parts import part_title
+from readiness.judge.pooling import Attempt, failed_before, pool
 from readiness.judge.profile_model import Claim, EstimatorKind, Profile
 from readiness.judge.targets import target_text
 
@@ -56,12 +57,13 @@ def judge_claim(
     only: Collection[str],
     at: str,
     fallback_command: str,
+    attempts: Sequence[Attempt] = (),
 ) -> ClaimResult:
     """Return the claim's result as of `at`, the end of the run (UTC, ISO 8601).
 
-    `fallback_command` stands in where its evidence names none.
+    `fallback_command` stands in where its evidence names none. What `attempts` recorded before is pooled with it.
     """
-    seen = observe(evidence.records, claim=claim.id, unit=_sample_unit(claim))
+    seen = pool(observe(evidence.records, claim=claim.id, unit=sample_unit(claim)), claim.id, attempts)
     found = estimate(claim.estimator, seen)
     if only and claim.id not in only and not evidence.records:
         rung = Rung(Verdict.NOT_RUN, Reason("left_out"))
@@ -69,6 +71,8 @@ def judge_claim(
         rung = _expired(claim, profile, at) or _climb(
             claim, evidence, seen, found, parts=parts, excluded=excluded, oldest=_oldest(profile, at)
         )
+    if rung.verdict == Verdict.PROVEN and (run := failed_before(claim.id, attempts)):
+        rung = Rung(Verdict.INCONCLUSIVE, Reason("failed_before", {"run": run}))
     needed = found.n_needed if rung.verdict == Verdict.INCONCLUSIVE else None
     trusted = rung.verdict not in (Verdict.INVALID, Verdict.NOT_APPLICABLE)
     commands = [record.command for record in evidence.records if record.command]
@@ -81,7 +85,7 @@ def judge_claim(
         estimator=str(claim.estimator.kind),
         unit=claim.estimator.unit,
         target=target_text(claim.estimator),
-        measured=found.measured if trusted else NOT_MEASURED,
+        measured=_pooled(found.measured, seen.runs) if trusted else NOT_MEASURED,
         value=found.value if trusted else None,
         bound=found.bound if trusted else None,
         n=found.n if trusted else 0,
@@ -102,6 +106,7 @@ def judge_claim(
         repeat=commands[-1] if commands else fallback_command,
         checks=tuple(dict.fromkeys(outcome.check for outcome in seen.outcomes if outcome.check)),
         n_eff=found.n_eff if trusted else None,
+        runs=seen.runs,
     )
 
 
@@ -113,6 +118,15 @@ def needed_text(needed: int, noun: Text) -> Text:
     number, _, word = more.en.partition(" ")
     verb = "settles" if needed == 1 else "settle"
     return Text(f"{number} more {word} {verb} it", f"{more.ko}을 더 관측하면 판정할 수 있습니다")
+
+
+def _pooled(measured: Text, runs: int) -> Text:
+    """Say inside the brackets of a figure over how many runs it is."""
+    if runs == 1:
+        return measured
+    return Text(
+        f"{measured.en.removesuffix(')')}, {runs} runs)", f"{measured.ko.removesuffix(')')}, 실행 {runs}회)"
+    )
 
 
 def _climb(
@@ -236,6 +250,7 @@ def _files(evidence: ClaimFile) -> tuple[str, ...]:
     return (f"evidence/{evidence.claim}.jsonl", *dict.fromkeys(attached))
 
 
-def _sample_unit(claim: Claim) -> str:
+def sample_unit(claim: Claim) -> str:
+    """Return the unit in which a claim's samples are wanted."""
     # Availability samples are recoveries; its limit has another unit.
     return "s" if claim.estimator.kind == EstimatorKind.AVAILABILITY else claim.estimator.unit

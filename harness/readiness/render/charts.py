@@ -16,8 +16,9 @@ from typing import Final
 
 from markupsafe import Markup
 
+from readiness.judge.charts import FaultBand, Series
 from readiness.judge.figures import plain
-from readiness.judge.model import ClaimResult, FaultBand, Scorecard, Series, Text
+from readiness.judge.model import ClaimResult, Scorecard, Text
 from readiness.render.catalogue import PHRASES
 from readiness.render.claims import fault_name
 from readiness.render.drawing import NARROW, WIDE, Guide, Line, Panel, draw_panels, draw_shares, draw_strip

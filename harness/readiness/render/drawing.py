@@ -16,8 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from readiness.judge.charts import FaultBand
 from readiness.judge.figures import plain
-from readiness.judge.model import FaultBand, Text
+from readiness.judge.model import Text
 from readiness.render.svg import BLUE, FAULT, INK, LINE, MUTED, PAPER, Labels, figure_svg
 from readiness.render.words import phrase
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from harness.sample_scorecard import sample_scorecard
 
-from readiness.judge.model import Charts, FaultBand, Reason, Scorecard, Series, Text, Verdict
+from readiness.judge.charts import Charts, FaultBand, Series
+from readiness.judge.model import Reason, Scorecard, Text, Verdict
 from readiness.render import Lang, render_html
 
 TOP_CONFTEST = Path(__file__).resolve().parents[2] / "conftest.py"

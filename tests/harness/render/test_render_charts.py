@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from readiness.judge.model import Charts, FaultBand, Scorecard, Series
+from readiness.judge.charts import Charts, FaultBand, Series
+from readiness.judge.model import Scorecard
 from readiness.render.charts import TABLE_ROWS_MAX, charts_of
 from readiness.render.drawing import shaded_spans
 

@@ -7,13 +7,15 @@ import re
 from dataclasses import replace
 
 import pytest
-from harness.sample_scorecard import empty_scorecard, proven_scorecard
+from harness.sample_scorecard import empty_scorecard, proven_scorecard, sample_profile
 from rich.cells import cell_len
 from rich.console import Console
 
 from readiness.judge.model import Reason, Scorecard, Verdict
 from readiness.render import Lang, render_terminal
 from readiness.render.terminal import OPEN_MAX
+
+CLAIMS = len(sample_profile().claims)
 
 
 def shown(
@@ -32,13 +34,16 @@ def shown(
 def test_the_last_line_is_the_verdict_with_its_figures(card: Scorecard) -> None:
     """Scripts read one line: word, gates, claims, score, letter and seconds."""
     assert re.fullmatch(
-        r"not ready: 1 gate failed, \d+ of 39 claims proven, score \d+ \([A-F][+-]?\) in 64 s",
+        rf"not ready: 1 gate failed, \d+ of {CLAIMS} claims proven, score \d+ \([A-F][+-]?\) in 64 s",
         shown(card)[-1],
     )
     assert re.fullmatch(
-        r"출시 불가: 필수 조건 1건 실패, 항목 39건 중 \d+건 입증, .*", shown(card, lang="ko")[-1]
+        rf"출시 불가: 필수 조건 1건 실패, 항목 {CLAIMS}건 중 \d+건 입증, .*", shown(card, lang="ko")[-1]
     )
-    assert "all 6 gates held, 39 of 39 claims proven, score 100 (A+)" in shown(proven_scorecard())[-1]
+    assert (
+        f"all 6 gates held, {CLAIMS} of {CLAIMS} claims proven, score 100 (A+)"
+        in shown(proven_scorecard())[-1]
+    )
 
 
 def test_what_only_left_out_is_counted_not_listed(card: Scorecard) -> None:
@@ -63,7 +68,7 @@ def test_lines_keep_to_the_width(card: Scorecard, width: int, lang: Lang) -> Non
     *lines, verdict = shown(card, width=width, lang=lang)
     whole = re.compile(r"readiness run|evidence/|reports/latest")
     assert [line for line in lines if cell_len(line) > width and not whole.search(line)] == []
-    assert verdict.count("39") == 1
+    assert verdict.count(str(CLAIMS)) == 1
 
 
 def test_failed_claims_bring_evidence_and_command(card: Scorecard) -> None:
@@ -81,7 +86,7 @@ def test_open_claims_say_what_would_settle_them(card: Scorecard) -> None:
     assert "18 more jobs settle it" in text
     empty = shown(empty_scorecard())
     assert sum(line.startswith("  OPEN ") for line in empty) == OPEN_MAX
-    assert f"{39 - OPEN_MAX} more open claims are in the report" in "\n".join(empty)
+    assert f"{CLAIMS - OPEN_MAX} more open claims are in the report" in "\n".join(empty)
 
 
 def test_every_section_has_its_bar(card: Scorecard) -> None:
