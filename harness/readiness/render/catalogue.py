@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 from readiness.judge.model import Text
+from readiness.render.catalogue_faults import FAULT_PHRASES
 
 PHRASES: Final[dict[str, Text]] = {
+    **FAULT_PHRASES,
     # Verdicts, states, bands
     "verdict.proven": Text("PROVEN", "입증"),
     "verdict.failed": Text("FAILED", "실패"),
@@ -33,13 +35,6 @@ PHRASES: Final[dict[str, Text]] = {
     "term.short": Text("Short term: this week", "단기: 이번 주"),
     "term.middle": Text("Middle term: this quarter", "중기: 이번 분기"),
     "term.long": Text("Long term: after that", "장기: 그 이후"),
-    # Faults, by the name that the profile and the run give them
-    "fault.worker killed with SIGKILL": Text("worker killed with SIGKILL", "워커 SIGKILL 강제 종료"),
-    "fault.Redis refusing connections": Text("Redis refusing connections", "Redis 연결 거부"),
-    "fault.Redis killed and restarted": Text("Redis killed and restarted", "Redis 강제 종료 후 재시작"),
-    "fault.Redis restart": Text("Redis restart", "Redis 재시작"),
-    "fault.Redis restarted": Text("Redis restarted", "Redis 재시작"),
-    "fault.every fault of the catalogue": Text("every fault of the catalogue", "목록의 모든 장애"),
     # How a claim is judged
     "estimator.checks": Text("every case must hold", "모든 사례 충족"),
     "estimator.zero_violations": Text(
@@ -223,20 +218,6 @@ PHRASES: Final[dict[str, Text]] = {
     "load.no_series": Text(
         "No time series was recorded, so no chart is drawn.",
         "시계열이 기록되지 않아 그래프를 그리지 않았습니다.",
-    ),
-    "faults.ledger": Text("Fault ledger", "장애 주입 기록"),
-    "faults.count": Text("Faults on the time axis: {count}", "시간축에 기록된 장애 주입 {count}건"),
-    "faults.none": Text(
-        "No fault window was recorded on the time axis of this run.",
-        "이번 실행의 시간축에 기록된 장애 주입 구간이 없습니다.",
-    ),
-    "faults.left_out": Text(
-        "{count} more are in evidence/raw/series.json.",
-        "나머지 {count}건은 evidence/raw/series.json에 있습니다.",
-    ),
-    "faults.not_confirmed": Text(
-        "Whether each fault was proven active and then proven healed is not measured in this version.",
-        "각 장애의 실제 발생과 복구 완료를 따로 입증하는 절차는 이 버전에 없습니다.",
     ),
     "chart.data": Text("The data as a table", "데이터 표"),
     "chart.zoom": Text("Zoom", "확대"),

@@ -24,6 +24,7 @@ from readiness.judge.model import ClaimResult, GateState, Scorecard, Term, Text
 from readiness.render import figures
 from readiness.render.claims import ISSUE_ORDER, fault_name, issues_of, sentence, sla_rows
 from readiness.render.escape import clip, one_line, visible
+from readiness.render.ledger import ledger_rows, ledger_sum
 from readiness.render.words import Lang, phrase
 
 #: The scorecard inside the page leaves its series out above this size; the page stays below 2 MB.
@@ -118,6 +119,8 @@ def render_html(card: Scorecard, *, lang: Lang) -> str:
         "sla": sla_rows(card),
         "reliability_cards": _reliability_cards(card),
         "charts": charts_of(card),
+        "ledger_sum": ledger_sum(card),
+        "ledger": ledger_rows(card),
         "faults": _faults(card),
         "faults_left_out": max(0, len(card.charts.faults) - FAULT_ROWS_MAX),
         "fault_claims": [claim for claim in card.claims if claim.fault],

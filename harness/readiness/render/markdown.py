@@ -14,6 +14,7 @@ from readiness.judge.model import ClaimResult, Scorecard, Text, Verdict
 from readiness.render import figures
 from readiness.render.claims import issues_of, sentence
 from readiness.render.escape import clip, one_line
+from readiness.render.ledger import ledger_rows, ledger_sum
 from readiness.render.words import VERDICT_WORDS, Lang, in_lang, word
 
 _ICONS: Final = {
@@ -37,6 +38,7 @@ def render_markdown(card: Scorecard, *, lang: Lang) -> str:
         _changes(card, lang),
         _gates(card, lang),
         _sections(card, lang),
+        _ledger(card, lang),
         _open(card, lang),
         _all_claims(card, lang),
         _closing(card, lang),
@@ -100,6 +102,28 @@ def _gates(card: Scorecard, lang: Lang) -> str:
     ]
     head = [word(f"col.{name}", lang) for name in ("gate", "state", "behind")]
     return f"### {word('part.gates', lang)}\n\n" + _table(head, rows)
+
+
+def _ledger(card: Scorecard, lang: Lang) -> str:
+    """The faults of the run; nothing when no fault step ran."""
+    if not card.ledger:
+        return ""
+    rows = [
+        (
+            _safe(in_lang(row.title, lang)),
+            f"{_ICONS[row.verdict]} {word(row.outcome, lang)}",
+            row.jobs,
+            row.lost,
+            row.repeated,
+            in_lang(row.recovered, lang),
+        )
+        for row in ledger_rows(card)
+    ]
+    names = ("fault", "outcome", "jobs", "lost", "repeated", "recovered")
+    summed = in_lang(ledger_sum(card), lang)
+    table = _table([word(f"ledger.{name}", lang) for name in names], rows)
+    title = f"{word('ledger.title', lang)}: {summed}"
+    return f"<details><summary>{title}</summary>\n\n{table}\n\n</details>"
 
 
 def _sections(card: Scorecard, lang: Lang) -> str:

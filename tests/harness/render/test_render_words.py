@@ -9,6 +9,7 @@ from string import Formatter
 import pytest
 
 from readiness.errors import BadInput
+from readiness.judge.ledger import OUTCOMES
 from readiness.judge.model import GateState, PartState, Status, Term, Verdict
 from readiness.judge.profile_model import EstimatorKind
 from readiness.render import parse_lang
@@ -38,13 +39,14 @@ def computed_keys() -> set[str]:
     keys |= {f"part.{anchor}" for _, anchor in CONTENTS} | {f"figures.{name}" for name, _ in RELIABILITY_ROWS}
     keys |= {f"chart.{panel}" for panel in PANEL_ORDER}
     keys |= {f"series.{label}" for _, label, _, _ in KNOWN_SERIES.values()}
+    keys |= {f"ledger.{outcome}" for outcome in OUTCOMES}
     return keys | {f"band.{name}" for name in ("proven", "unknown", "failed")}
 
 
 def written_keys() -> set[str]:
     """Every string in the package's code and templates that looks like a key of the catalogue."""
     files = [*PACKAGE.glob("*.py"), *PACKAGE.glob("templates/*.j2")]
-    sources = [path.read_text(encoding="utf-8") for path in files if path.name != "catalogue.py"]
+    sources = [path.read_text(encoding="utf-8") for path in files if not path.name.startswith("catalogue")]
     return {key for source in sources for key in re.findall(r'"([a-z_]+(?:\.[a-z0-9_]+)*)"', source)}
 
 
