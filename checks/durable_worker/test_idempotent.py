@@ -10,8 +10,8 @@ from readiness.checking.ingest import Ingested
 from readiness.checking.recorder import ClaimEvidence
 from readiness.documents import Document
 
-AT_ONCE = 10
-ROUNDS = 5
+AT_ONCE = 50
+ROUNDS = 2
 FINISH_SECONDS = 20.0
 
 
@@ -21,7 +21,7 @@ def small(name: str, text: str) -> Document:
 
 @pytest.mark.claim("A4.idempotent")
 def test_same_key_at_once_is_one_job(ingested: Ingested, evidence: ClaimEvidence, seed: int) -> None:
-    """Ten submissions with one key, all at the same time, give one job id, one creation and one committed
+    """Fifty submissions with one key, all at the same time, give one job id, one creation and one committed
     effect.
     """
     lane = ingested.lane

@@ -17,6 +17,7 @@ FINISH_SECONDS = 20.0
 RETRIES = 4  # RAG_MAX_RETRIES, default
 DOCUMENTS = 3  # of each kind
 RETRY_AFTER_SECONDS = 1.0
+LARGE_WORDS = 8_000  # more than 64 kB
 # Without any text by the chunking rule: nothing to embed, and trying again cannot help.
 HOPELESS = {
     "empty.txt": ("text/plain", b""),
@@ -30,8 +31,9 @@ HOPELESS = {
 class Retried:
     """Documents of one chunk by what happened to them; a document is named by its text.
 
-    ``backoff`` fails four times, ``hopeless`` and ``buried`` always (the second is for a requeue),
-    ``limited`` is answered 429 once, ``failing`` 500 once, ``garbled`` once by each kind of garbage;
+    ``backoff`` fails four times; ``hopeless`` always, as do ``buried`` and ``large``, which are to be requeued (the
+    second does not fit into its record), and ``purged``, which is to be forgotten; ``limited`` is answered 429 once,
+    ``failing`` 500 once, ``garbled`` once by each kind of garbage;
     ``refused`` has no text, by file name ("" when the API refused it).
     """
 
@@ -39,6 +41,8 @@ class Retried:
     backoff: tuple[str, ...]
     hopeless: tuple[str, ...]
     buried: str
+    large: str
+    purged: str
     limited: str
     failing: str
     garbled: tuple[str, ...]
@@ -65,19 +69,24 @@ def retried(retry_lane: Lane, seed: int) -> Retried:
     backoff = tuple(f"backoff-fails-four-times-{seed}-{number}" for number in range(DOCUMENTS))
     hopeless = tuple(f"hopeless-always-fails-{seed}-{number}" for number in range(DOCUMENTS))
     buried = f"buried-always-fails-{seed}"
+    large = f"large-always-fails-{seed} " + " ".join(f"word{number}" for number in range(LARGE_WORDS))
+    purged = f"purged-always-fails-{seed}"
     limited, failing = f"limited-429-{seed}", f"failing-500-{seed}"
     garbled = {f"garbled-{kind}-{seed}": kind for kind in GARBAGE}
     lane.script_embedding(
         [
             *({"contains": text, "times": RETRIES, "status": 500} for text in backoff),
-            *({"contains": text, "status": 503} for text in [*hopeless, buried]),
+            *({"contains": text.split()[0], "status": 503} for text in [*hopeless, buried, large, purged]),
             {"contains": limited, "times": 1, "status": 429, "retry_after": RETRY_AFTER_SECONDS},
             {"contains": failing, "times": 1, "status": 500},
             *({"contains": text, "times": 1, "garbage": kind} for text, kind in garbled.items()),
         ]
     )
-    texts = [*backoff, *hopeless, buried, limited, failing, *garbled]
-    jobs = {text: lane.enqueue(Document(f"{text}.txt", "text/plain", text.encode())).job_id for text in texts}
+    texts = [*backoff, *hopeless, buried, large, purged, limited, failing, *garbled]
+    jobs = {
+        text: lane.enqueue(Document(f"{text.split()[0]}.txt", "text/plain", text.encode())).job_id
+        for text in texts
+    }
     refused = {name: lane.enqueue(Document(name, *what)).job_id for name, what in HOPELESS.items()}
     accepted = [job for job in [*jobs.values(), *refused.values()] if job]
     return Retried(
@@ -85,6 +94,8 @@ def retried(retry_lane: Lane, seed: int) -> Retried:
         backoff=backoff,
         hopeless=hopeless,
         buried=buried,
+        large=large,
+        purged=purged,
         limited=limited,
         failing=failing,
         garbled=tuple(garbled),

@@ -1,21 +1,25 @@
 """ragworker's queue as it lies in Redis, and its operator's terminal: what a check sees past the API.
 
-The keys are those that `system/ragworker/lua/job.lua` names. Reads; the three exceptions make time pass or spoil
-something on purpose: `hasten`, `tamper` and `operate`.
+The keys are those that `system/ragworker/lua/job.lua` names. Reads; three exceptions make time pass or spoil
+something on purpose: `hasten`, `tamper` and `operate`. `fresh_api` is an API beside the lane's own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import httpx
 import redis
 
 from readiness.stack.processes import clean_environment
+from readiness.targets.base import TargetError
 
 if TYPE_CHECKING:
     from readiness.targets.base import Lane
@@ -145,6 +149,39 @@ class QueueKeys:
 
     def _ask(self, command: str, key: str, *args: Any) -> Any:
         return self.client.execute_command(command, self.prefix + key, *args)
+
+
+def fresh_api(lane: Lane, *, without: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Start one more API of the lane with some variables unset: its ready event and what /readyz says; then end it."""
+    settings = {name: value for name, value in lane.settings.items() if name not in without}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ragworker", "api"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=clean_environment({**settings, "RAG_API_PORT": "0"}),
+    )
+    watchdog = threading.Timer(OPERATOR_SECONDS, process.kill)  # ends the reading below
+    watchdog.start()
+    try:
+        lines = process.stdout or ()
+        ready = next((event for event in map(_event, lines) if event.get("message") == "api.ready"), {})
+        if "port" not in ready:
+            raise TargetError("a fresh API: expected the event api.ready with a port, got none")
+        url = f"http://127.0.0.1:{ready['port']}/readyz"
+        return ready, dict(httpx.get(url, timeout=ANSWER_SECONDS, trust_env=False).json())
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.communicate()
+
+
+def _event(line: str) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        value = json.loads(line)
+        if isinstance(value, dict):
+            return value
+    return {}
 
 
 def operate(lane: Lane, *words: str, **settings: object) -> tuple[int, Any]:
