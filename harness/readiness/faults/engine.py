@@ -225,11 +225,11 @@ class _Show:
 
     def _break(self, scene: Scene) -> None:
         self._injected_ms = now_ms()
+        words: list[str] = []
         for name, act in self._acts.items():
+            # Each is proven before the next one begins: what both do together may leave nothing to look at.
             self._say(f"injecting {name}")
             act.inject(scene)
-        words = []
-        for name, act in self._acts.items():
             try:
                 words.append(act.prove_active(scene))
             except NotActive as unproven:

@@ -12,7 +12,7 @@ from readiness.faults.act import Act, Params
 ACTS: Mapping[str, tuple[str, str]] = {
     # processes
     "kill_worker": ("process", "KillWorker"),
-    "kill_before_report": ("process", "KillBeforeReport"),
+    "kill_before_report": ("window", "KillBeforeReport"),
     "stop_workers": ("process", "StopWorkers"),
     "freeze_worker": ("process", "FreezeWorker"),
     "crash_loop": ("process", "CrashLoop"),
@@ -27,6 +27,21 @@ ACTS: Mapping[str, tuple[str, str]] = {
     "packet_loss": ("network", "PacketLoss"),
     "lost_name": ("names", "LostName"),
     "mixed_versions": ("versions", "MixedVersions"),
+    # Redis
+    "kill_redis": ("redis", "KillRedis"),
+    "flip_redis_file": ("redis", "FlipRedisFile"),
+    "stall_redis": ("redis", "StallRedis"),
+    "read_only_redis": ("redis", "ReadOnlyRedis"),
+    "memory_full": ("redis", "MemoryFull"),
+    "failover": ("failover", "Failover"),
+    # the machine
+    "redis_disk_full": ("disks", "RedisDiskFull"),
+    "temp_disk_full": ("disks", "TempDiskFull"),
+    "few_files": ("limits", "FewFiles"),
+    "starved_cpu": ("limits", "StarvedCpu"),
+    "memory_limit": ("limits", "MemoryLimit"),
+    "clock_jump": ("limits", "ClockJump"),
+    "slow_fsync": ("disks", "SlowFsync"),
     # the upstream API
     "upstream": ("upstream", "Upstream"),
 }

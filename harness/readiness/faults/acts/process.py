@@ -18,7 +18,6 @@ BUSY_SECONDS = 20.0
 LEASE_SETTLES_SECONDS = 12.0
 """After a worker died or was frozen: its lease of some seconds, takeovers every 0.5 s, a busy machine."""
 
-GONE_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
 
 
@@ -100,87 +99,14 @@ class KillWorker(BaseAct):
         return f"{len(scene.live_workers)} workers are up"
 
 
-class KillBeforeReport(BaseAct):
-    """SIGKILL a worker after it committed an effect and before the queue knows: the window of a repeated effect.
-
-    A new row of the commit log is awaited from outside, then Redis is frozen: no report can arrive any more. The worker
-    dies, Redis goes on. The window was hit when the job is not done in the queue while its effect is committed; else
-    it is tried again, up to `tries` times.
-    """
-
-    parameters: ClassVar[Mapping[str, Parameter]] = {"tries": Parameter(10, 1, 40, "tries")}
-    harms_any_worker = True  # Redis is frozen for a moment: nobody can renew a lease
-
-    def missing(self, machine: Capabilities) -> str:
-        """A Redis that can be frozen."""
-        return machine.missing("signals") or machine.missing("redis-server")
-
-    def inject(self, scene: Scene) -> None:
-        """Try until the window was hit."""
-        self._hit: tuple[str, int] | None = None
-        self._tried = 0
-        self._wanted = len(scene.live_workers)
-        for _ in range(int(self.params.number("tries"))):
-            self._tried += 1
-            self._hit = self._try(scene)
-            if self._hit is not None:
-                return
-            scene.lane.start_worker(prefix=scene.worker_prefix)
-
-    def prove_active(self, scene: Scene) -> str:
-        """The job whose effect was committed while the queue still had it in the dead worker's hands."""
-        if self._hit is None:
-            raise NotActive(f"in {self._tried} tries every report arrived before the worker died")
-        job, pid = self._hit
-        return (
-            f"worker {pid} died between commit and report of {job}: committed in SQL, not done in the queue"
-            f" (try {self._tried})"
-        )
-
-    def heal(self, scene: Scene) -> None:
-        """Redis goes on; as many workers as before."""
-        if scene.redis is not None:
-            scene.redis.resume()
-        refill(scene, getattr(self, "_wanted", 0))
-
-    def prove_healed(self, scene: Scene) -> str:
-        """The job is done, with the effect that it had."""
-        assert self._hit is not None, "prove_active held"
-        job = self._hit[0]
-
-        def done() -> bool:
-            return scene.lane.status(job).state == "done"
-
-        scene.wait(done, seconds=ANSWER_SECONDS, what=f"{job} done by another worker")
-        effects = sum(effect.job_id == job for effect in scene.lane.effects())
-        return f"{job} is done, with {effects} effect"
-
-    def _try(self, scene: Scene) -> tuple[str, int] | None:
-        lane, server = scene.lane, scene.own_redis
-        known = len(lane.effects())
-        rows = scene.wait(
-            lambda: lane.effects()[known:], seconds=BUSY_SECONDS, what="a new row of the commit log"
-        )
-        server.pause()
-        try:
-            rows = lane.effects()[known:] or rows
-            names = {seen.worker: seen.pid for seen in lane.sightings() if seen.kind == "ready"}
-            victim = next(one for one in scene.live_workers if one.pid == names.get(rows[-1].worker))
-            victim.kill()
-            scene.history.harm(pid=victim.pid, seconds=LEASE_SETTLES_SECONDS)
-        finally:
-            server.resume()
-        mine = [row.job_id for row in rows if row.worker == rows[-1].worker]
-        # Whoever takes the job over finds the effect and reports it: within its lease nobody does.
-        open_jobs = [job for job in mine if _state(lane, job) not in ("done", "")]
-        scene.history.note("killed", pid=victim.pid, committed=mine, not_reported=open_jobs)
-        return (open_jobs[0], victim.pid) if open_jobs else None
-
-
 class StopWorkers(BaseAct):
     """SIGTERM all workers while they hold jobs: they finish or hand back, and are gone within `within` seconds."""
 
-    parameters: ClassVar[Mapping[str, Parameter]] = {"within": Parameter(14, 1, 60, "seconds")}
+    parameters: ClassVar[Mapping[str, Parameter]] = {
+        "within": Parameter(14, 1, 60, "seconds"),
+        # From then on until healed the embedding API takes so long, 0: as long as ever. The jobs in hand cannot finish.
+        "slow_ms": Parameter(0, 0, 60_000, "ms"),
+    }
     harms_any_worker = False
 
     def missing(self, machine: Capabilities) -> str:
@@ -189,6 +115,8 @@ class StopWorkers(BaseAct):
 
     def inject(self, scene: Scene) -> None:
         """Stop one after the other, each while it holds jobs; replacements start afterwards."""
+        if self.params.number("slow_ms"):
+            scene.lane.script_embedding([], latency_ms=int(self.params.number("slow_ms")))
         self._stopped: list[tuple[int, set[str], float]] = []
         self._wanted = len(scene.live_workers)
         limit = self.params.number("within")
@@ -218,6 +146,8 @@ class StopWorkers(BaseAct):
 
     def heal(self, scene: Scene) -> None:
         """As many workers as before."""
+        if self.params.number("slow_ms"):
+            scene.lane.script_embedding([])
         refill(scene, getattr(self, "_wanted", 0))
 
     def prove_healed(self, scene: Scene) -> str:
@@ -318,7 +248,7 @@ class CrashLoop(BaseAct):
         if scene.live_workers:
             raise NotActive(f"{len(scene.live_workers)} workers are still there")
         unfinished = [
-            job for job in sorted(self._held) if _state(scene.lane, job) not in ("done", "cancelled")
+            job for job in sorted(self._held) if state_of(scene.lane, job) not in ("done", "cancelled")
         ]
         return (
             f"{len(self._kills)} workers killed, {len(self._held)} jobs hit, {len(unfinished)} of them open"
@@ -372,7 +302,7 @@ def _answers(lane: Lane) -> bool:
     return True
 
 
-def _state(lane: Lane, job: str) -> str:
+def state_of(lane: Lane, job: str) -> str:
     """The job's state; "" when the API does not answer."""
     try:
         return lane.status(job).state
