@@ -45,8 +45,14 @@ def test_every_failure_is_joined_with_its_request(retry_lane: Lane, evidence: Cl
     trouble is missing.
     """
     lane = retry_lane
+    # A rule a document: what is to happen once happens once to each of them.
     lane.script_embedding(
-        [{"contains": f"join-{kind}-", **rule} for kind, (rule, _) in FATES.items() if rule is not None]
+        [
+            {"contains": f"join-{kind}-{number} ", **rule}
+            for kind, (rule, _) in FATES.items()
+            if rule is not None
+            for number in range(OF_EACH)
+        ]
     )
     sent: dict[str, tuple[str, dict[str, str]]] = {}
     for kind in FATES:
