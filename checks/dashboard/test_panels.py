@@ -4,6 +4,10 @@ coloured.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from readiness.checking.recorder import ClaimEvidence
@@ -15,7 +19,7 @@ from readiness.dashboards import (
     parse_panel_query,
 )
 from readiness.root import Root
-from readiness.rules import PromqlError, load_rules
+from readiness.rules import PromqlError, RuleSet, load_rules, parse_query
 
 # Spec E1.
 CORE_METRICS = (
@@ -39,6 +43,16 @@ POLICY = DashboardPolicy(
     newest_schema_version=36,
 )
 
+# A panel of a metric that one of these alerts watches draws just what the alert compares, so that red means fired.
+DRAWN_ALERTS = (
+    "DLQEntriesIncreasing",
+    "HighMemoryTokenUsage",
+    "RAGQueueLengthHigh",
+    "SlowRAGProcessing",
+    "SSEReconnectionSpike",
+)
+BUILD_SECONDS = 30.0
+
 
 @pytest.mark.claim("E2.panels")
 def test_panels(root: Root, evidence: ClaimEvidence) -> None:
@@ -48,7 +62,8 @@ def test_panels(root: Root, evidence: ClaimEvidence) -> None:
     dashboard = load_dashboard(root.path / "dashboards" / "ragworker.json")
     alerts = load_rules(root.path / "rules")
     findings = dashboard_findings(dashboard, policy=POLICY, alerts=alerts)
-    wrong = [*unassigned(dashboard), *(str(finding) for finding in findings)]
+    wrong = [*unassigned(dashboard), *undrawn(dashboard, alerts), *(str(finding) for finding in findings)]
+    wrong += stale(dashboard.file)
     n = max(len(CORE_METRICS), len(dashboard.panels), len(wrong))
     evidence.cases(n, len(wrong), wrong, "panels against the specification and the alerts' thresholds")
     evidence.facts(
@@ -69,6 +84,34 @@ def unassigned(dashboard: Dashboard) -> list[str]:
         if count != 1:
             wrong.append(f"{metric}: expected one panel that shows it, got {count}")
     return wrong
+
+
+def undrawn(dashboard: Dashboard, rules: RuleSet) -> list[str]:
+    """Alerts whose left side no panel draws; one sentence each."""
+    drawn: set[str] = set()
+    for panel in dashboard.panels:
+        for query in panel.queries[:1]:
+            try:
+                drawn.add(parse_panel_query(query.expr).canonical)
+            except PromqlError:
+                continue  # said by dashboard_findings, with the reason
+    wrong: list[str] = []
+    for alert in rules.alerts:
+        if alert.name in DRAWN_ALERTS:
+            comparison = parse_query(alert.expr).comparison
+            if comparison is None or comparison.left not in drawn:
+                wrong.append(f"{alert.name}: expected a panel that draws what it compares, got none")
+    return wrong
+
+
+def stale(file: Path) -> list[str]:
+    """Whether the JSON is not what its source beside it builds; nothing where there is no source."""
+    source = file.with_name("build.py")
+    if not source.is_file():
+        return []
+    command = [sys.executable, "-I", str(source), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
+    return [] if done.returncode == 0 else [f"{file.name} is not what build.py builds: {done.stdout.strip()}"]
 
 
 def _first_metrics(expr: str) -> frozenset[str]:

@@ -1,81 +1,121 @@
-"""With a real Prometheus every panel draws something: its queries return finite points while the system
-works.
-"""
+"""With a real Prometheus every panel draws something, and what it draws is what happened: compared with the ledger."""
 
 from __future__ import annotations
 
 import math
-import time
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 
-import httpx
 import pytest
 
+from readiness.checking.exposition import parse
+from readiness.checking.prometheus import Prometheus
 from readiness.checking.recorder import ClaimEvidence
 from readiness.checking.waiting import WaitedTooLong, wait_until
+from readiness.checking.watched import Watched
 from readiness.dashboards import load_dashboard, substitute
-from readiness.documents import Corpus
-from readiness.pytest_plugin import LaneFactory
 from readiness.root import Root
-from readiness.stack.base import StackInfo
+from readiness.rules.rewrite import narrowed
 
-SCRAPED_SECONDS = 20.0  # target discovery hands changes on every 5 s, then a scrape each second
-WORK_SECONDS = 30.0
 DATA_SECONDS = 20.0
-REQUEST_SECONDS = 5.0
 RATE_INTERVAL = "10s"  # four scrapes and more at the run's scrape interval of 1 s
-STEP_SECONDS = 1
-DOCUMENTS_COUNT = 8  # enough that every histogram and counter moves between two scrapes
+QUANTILE = 0.95
+# increase() and rate() extrapolate to the borders of their window, which a young series does not fill.
+EXTRAPOLATION = 3.0
 
 
 @pytest.mark.claim("E2.data")
-def test_panels_have_data(
-    root: Root, stack: StackInfo, lane: LaneFactory, documents: Corpus, evidence: ClaimEvidence
-) -> None:
-    """Given work between two scrapes, each query of each panel has at least one finite point in this run."""
-    if stack.prometheus_url is None:
-        pytest.skip("needs prometheus on this machine: it scrapes for real; `make services` installs it")
-    dashboard = load_dashboard(root.path / "dashboards" / "ragworker.json")
-    queries = {
-        f"{panel.title} [{query.ref}]": substitute(query.expr, values={"__rate_interval": RATE_INTERVAL})
-        for panel in dashboard.panels
-        for query in panel.queries
-    }
-    started = time.time()
-    running = lane("panels")
-    with httpx.Client(base_url=stack.prometheus_url, timeout=REQUEST_SECONDS) as client:
-        # A rate needs a scrape before the work and one after it.
-        instance = running.api_url.removeprefix("http://")
-        wait_until(
-            lambda: points(client, f'rag_build_info{{instance="{instance}"}}', since=started),
-            seconds=SCRAPED_SECONDS,
-            what=f"a scrape of {instance}",
-            every_seconds=0.2,
-        )
-        submitted = [running.enqueue(document) for document in documents.documents[:DOCUMENTS_COUNT]]
-        running.wait_all([one.job_id for one in submitted if one.accepted], seconds=WORK_SECONDS)
-
-        counts = dict.fromkeys(queries, 0)
+def test_panels_have_data(root: Root, watched: Watched, evidence: ClaimEvidence) -> None:
+    """Given work between two scrapes, each query of each panel has at least one finite point of this instance."""
+    queries = panel_queries(root, watched)
+    counts = dict.fromkeys(queries, 0)
+    with Prometheus(watched.prometheus_url) as prometheus:
 
         def all_have_data() -> bool:
             for name, query in queries.items():
-                counts[name] = counts[name] or points(client, query, since=started)
+                counts[name] = counts[name] or points(prometheus, query, since=watched.since)
             return all(counts.values())
 
         with suppress(WaitedTooLong):  # what is empty is judged below, by name
             wait_until(all_have_data, seconds=DATA_SECONDS, what="data in every panel", every_seconds=0.3)
-    empty = [
-        f"{name}: expected data, got none from {queries[name]}" for name, count in counts.items() if not count
-    ]
+    empty = [f"{name}: expected data, got none from {queries[name]}" for name, n in counts.items() if not n]
     evidence.cases(len(queries), len(empty), empty, "panel queries with data in this run")
-    evidence.facts(points=counts, documents=len(submitted), instance=instance)
+    evidence.facts(points=counts, documents=len(watched.statuses), lane=watched.lane.name)
     assert not empty, empty[0]
 
 
-def points(client: httpx.Client, query: str, *, since: float) -> int:
+@pytest.mark.claim("E2.values")
+def test_panels_show_what_happened(root: Root, watched: Watched, evidence: ClaimEvidence) -> None:
+    """After known work each panel's first query gives what jobs, SQL and the embedding API's log say."""
+    wanted = bounds(watched)
+    wrong: list[str] = []
+    shown: dict[str, list[float]] = {}
+    with Prometheus(watched.prometheus_url) as prometheus:
+        for name, query in panel_queries(root, watched).items():
+            main = next((metric for metric in wanted if name.endswith("[A]") and metric in query), None)
+            if main is None:
+                continue
+            low, high = wanted.pop(main)
+            curves = prometheus.between(query, watched.since, watched.until, step=0.5)
+            values = [value for curve in curves for _, value in curve.points if math.isfinite(value)]
+            shown[name] = [min(values, default=math.nan), max(values, default=math.nan)]
+            if not values or not low <= max(values) <= high:
+                wrong.append(f"{name}: expected {low:g} to {high:g} at its highest, got {shown[name][1]:g}")
+    wrong += [f"{metric}: no panel shows it first" for metric in wanted]
+    n = max(len(shown), len(wrong))
+    evidence.cases(n, len(wrong), wrong, "panels compared with jobs, SQL and the embedding API's true log")
+    evidence.facts(shown=shown)
+    assert not wrong, wrong[0]
+
+
+def bounds(watched: Watched) -> dict[str, tuple[float, float]]:
+    """Between which values the highest point of a panel lies, by the metric that it shows first."""
+    jobs = len(watched.statuses)
+    latencies = [1000 * (request.ended - request.at) for request in watched.requests]
+    return {
+        "rag_job_duration_ms": bucket(watched, "rag_job_duration_ms", watched.durations_ms),
+        # The worker's own clock runs a little longer than the API's: from its request to the answer's last byte.
+        "embedding_api_latency_ms": (
+            bucket(watched, "embedding_api_latency_ms", latencies)[0],
+            math.inf,
+        ),
+        "commit_positive_total": (0.999, 1.0),
+        "dlq_entries_total": (0.0, 0.0),
+        "rag_queue_length": (0.0, float(jobs)),
+        "worker_active_jobs": (0.0, float(jobs)),
+        "memory_token_used_pct": (0.0, 100.0),
+        "sse_connections_open": (0.0, 0.0),
+        "sse_reconnect_count": (0.0, 0.0),
+        "ui_error_panel_shown": (1.0, EXTRAPOLATION),
+    }
+
+
+def bucket(watched: Watched, metric: str, values: Sequence[float]) -> tuple[float, float]:
+    """The bucket that holds the P95 of the true values: nothing finer can be read from a histogram."""
+    borders = sorted(
+        float(one.labels["le"])
+        for one in parse(watched.lane.metrics()).series
+        if one.name == f"{metric}_bucket"
+    )
+    exact = sorted(values)[math.ceil(QUANTILE * len(values)) - 1]
+    edges = list(pairwise([0.0, *borders]))
+    return edges[bisect_left(borders, exact)]
+
+
+def panel_queries(root: Root, watched: Watched) -> dict[str, str]:
+    """The queries of all panels, about this instance alone, by panel and refId."""
+
+    def each() -> Iterator[tuple[str, str]]:
+        for panel in load_dashboard(root.path / "dashboards" / "ragworker.json").panels:
+            for query in panel.queries:
+                plain = substitute(query.expr, values={"__rate_interval": RATE_INTERVAL})
+                yield f"{panel.title} [{query.ref}]", narrowed(plain, watched.matchers)
+
+    return dict(each())
+
+
+def points(prometheus: Prometheus, query: str, *, since: float) -> int:
     """How many finite points the query draws from `since` (seconds of the epoch) until now."""
-    window = {"start": f"{since:.3f}", "end": f"{time.time():.3f}", "step": str(STEP_SECONDS)}
-    answer = client.get("/api/v1/query_range", params={"query": query, **window})
-    answer.raise_for_status()
-    rows = answer.json()["data"]["result"]
-    return sum(1 for row in rows for _, value in row["values"] if math.isfinite(float(value)))
+    return sum(curve.finite for curve in prometheus.between(query, since))

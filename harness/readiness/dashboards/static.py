@@ -13,6 +13,7 @@ from itertools import combinations, pairwise
 
 from readiness.dashboards.load import Dashboard, Panel
 from readiness.dashboards.queries import parse_panel_query
+from readiness.dashboards.semantics import panel_semantics
 from readiness.rules.exposition import SCRAPE_METRICS
 from readiness.rules.finding import Finding
 from readiness.rules.load import RuleSet
@@ -89,12 +90,18 @@ def _whole_policy(context: Context) -> Iterator[Finding]:
 
 
 def _whole_datasource(context: Context) -> Iterator[Finding]:
-    variables = context.dashboard.variables
-    if not any(variable.type == "datasource" for variable in variables):
+    sources = [variable for variable in context.dashboard.variables if variable.type == "datasource"]
+    if not sources:
         message = "no variable of type datasource, so the dashboard works on one server only."
         yield _top(
             context.dashboard, "templating", "datasource-variable", message, "Add one under templating."
         )
+    names = {form for variable in sources for form in (f"${variable.name}", f"${{{variable.name}}}")}
+    used = {panel.datasource for panel in context.dashboard.panels}
+    used |= {query.datasource for panel in context.dashboard.panels for query in panel.queries}
+    for unknown in sorted(name for name in used - names if sources and name.startswith("$")):
+        message = f"panels ask {unknown}, and no variable of type datasource has that name."
+        yield _top(context.dashboard, "templating", "datasource-unknown", message, "Use the variable's name.")
 
 
 def _whole_coverage(context: Context) -> Iterator[Finding]:
@@ -201,6 +208,11 @@ def _panel_metrics(panel: Panel, context: Context) -> Iterator[Finding]:
         yield _at(panel, context, "metric-not-exposed", message, "Correct the name.")
 
 
+def _panel_meaning(panel: Panel, context: Context) -> Iterator[Finding]:
+    for check, words, remedy in panel_semantics(panel):
+        yield _at(panel, context, check, f"{panel.label}: {words}", remedy)
+
+
 PANEL_CHECKS: tuple[Callable[[Panel, Context], Iterator[Finding]], ...] = (
     _panel_words,
     _panel_grid,
@@ -208,6 +220,7 @@ PANEL_CHECKS: tuple[Callable[[Panel, Context], Iterator[Finding]], ...] = (
     _panel_alert,
     _panel_queries,
     _panel_metrics,
+    _panel_meaning,
 )
 """The checks that look at one panel at a time. Adding one is a function and its line here."""
 

@@ -129,14 +129,25 @@ class Wires:
         interval = max(_seconds(route.get("group_interval"), default=300.0) for route in routes)
         return wait, interval
 
-    def arrived(self, environment: str) -> list[Notification]:
-        """Every message that names the environment, in order of arrival."""
+    def arrivals(self) -> list[Notification]:
+        """Every message that arrived so far, in order of arrival."""
         found: list[Notification] = []
         for sink in self._sinks:
             answer = self._client.get(f"{sink}/_control/log")
             answer.raise_for_status()
             found += [_notification(arrival) for arrival in answer.json()["arrivals"]]
-        return sorted((one for one in found if environment in one.text), key=lambda one: one.at)
+        return sorted(found, key=lambda one: one.at)
+
+    def muted_pairs(self, environments: str) -> list[tuple[str, str, bool]]:
+        """Environment, name, and whether Alertmanager keeps it quiet, of each alert whose environment starts so."""
+        answer = self._client.get(
+            f"{self._alertmanager}/api/v2/alerts", params={"filter": f'environment=~"{environments}.*"'}
+        )
+        answer.raise_for_status()
+        return [
+            (one["labels"]["environment"], one["labels"]["alertname"], bool(one["status"]["inhibitedBy"]))
+            for one in answer.json()
+        ]
 
 
 def deliver(wires: Wires, expected: Sequence[Expected]) -> list[Delivery]:
@@ -157,22 +168,17 @@ def deliver(wires: Wires, expected: Sequence[Expected]) -> list[Delivery]:
         wires.post(
             [alert for one, env in pairs for alert in _alerts(one, env, started, started + FIRING_FOR)]
         )
-    _wait(
-        lambda: all(_heard(wires, one, env, resolved=False) for one, env in told_pairs),
-        seconds=group_wait + MARGIN_SECONDS,
-    )
+    _wait(lambda: _all_heard(wires, told_pairs, resolved=False), seconds=group_wait + MARGIN_SECONDS)
     muted = {env: wires.muted(env, one.name) for one, env in muted_pairs}
     ended = datetime.now(UTC)
     for one, env in (*muted_pairs, *told_pairs):
         wires.post(_alerts(one, env, started, ended))
-    _wait(
-        lambda: all(_heard(wires, one, env, resolved=True) for one, env in told_pairs),
-        seconds=group_interval + MARGIN_SECONDS,
-    )
+    _wait(lambda: _all_heard(wires, told_pairs, resolved=True), seconds=group_interval + MARGIN_SECONDS)
+    arrivals = wires.arrivals()
     return [
-        _judged_silence(one, wires.arrived(env), muted=muted[env])
+        _judged_silence(one, _about(env, arrivals), muted=muted[env])
         if one.muted_by
-        else _judged(one, wires.arrived(env), posted_at=posted_at)
+        else _judged(one, _about(env, arrivals), posted_at=posted_at)
         for one, env in zip(expected, environments, strict=True)
     ]
 
@@ -214,14 +220,23 @@ def _judged_silence(one: Expected, arrived: Sequence[Notification], *, muted: bo
 
 
 def _unsaid(one: Expected, message: Notification) -> list[str]:
-    """What a reader needs and the message lacks: which alert, and where to read what to do."""
-    wanted = (one.name, one.alert.annotations.get("runbook_url", ""))
-    return [word for word in wanted if word and word not in message.text]
+    """What a reader needs and the message lacks: which alert, how bad, what it means, where to read what to do."""
+    severity = one.alert.labels.get("severity", "").upper()
+    texts = (one.alert.annotations.get(name, "") for name in ("summary", "runbook_url"))
+    return [word for word in (one.name, severity, *texts) if word and word not in message.text]
 
 
-def _heard(wires: Wires, one: Expected, environment: str, *, resolved: bool) -> bool:
-    channels = {message.channel for message in wires.arrived(environment) if message.resolved is resolved}
-    return one.channels <= channels
+def _all_heard(wires: Wires, pairs: Sequence[tuple[Expected, str]], *, resolved: bool) -> bool:
+    arrivals = [message for message in wires.arrivals() if message.resolved is resolved]
+    return all(
+        one.channels <= {message.channel for message in _about(environment, arrivals)}
+        for one, environment in pairs
+    )
+
+
+def _about(environment: str, arrivals: Sequence[Notification]) -> list[Notification]:
+    """The messages that name the environment."""
+    return [message for message in arrivals if environment in message.text]
 
 
 def _alerts(one: Expected, environment: str, starts: datetime, ends: datetime) -> list[Mapping[str, object]]:

@@ -57,6 +57,19 @@ BREAKS: dict[str, Callable[[Board], None]] = {
     ),
     "expr-syntax": lambda board: _set(_panel(board)["targets"][0], "expr", "max(rag_queue_length"),
     "metric-not-exposed": lambda board: _set(_panel(board)["targets"][0], "expr", "max(rag_queue_size)"),
+    "datasource-unknown": lambda board: _set(_panel(board)["datasource"], "uid", "${source}"),
+    "hard-coded-place": lambda board: _set(
+        _panel(board)["targets"][0], "expr", 'max(rag_queue_length{instance="10.0.0.7:8000"})'
+    ),
+    "unit-differs-from-metric": lambda board: _set(_defaults(board, 1), "unit", "s"),
+    "title-differs-from-query": lambda board: _set(
+        _panel(board, 1)["targets"][0],
+        "expr",
+        "max(rate(rag_job_duration_ms_sum[10m])) / max(rate(rag_job_duration_ms_count[10m]))",
+    ),
+    "description-differs-from-threshold": lambda board: _set(
+        _defaults(board, 4)["thresholds"]["steps"][2], "value", 40
+    ),
 }
 
 
@@ -144,6 +157,46 @@ def test_ten_panels_one_a_metric(
     rewrite(content, change)
     problems = load_check(CHECK).unassigned(load_dashboard(content / BOARD))
     assert any(words in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "check"),
+    [
+        (0, {"unit": "ms"}, "unit-differs-from-metric"),
+        (5, {"unit": "percentunit"}, "unit-differs-from-metric"),
+        (6, {"unit": "short"}, "unit-differs-from-metric"),
+        (1, {"title": "Job duration, P99 of 10 minutes"}, "title-differs-from-query"),
+        (1, {"title": "Job duration of 10 minutes"}, "title-differs-from-query"),
+        (3, {"title": "New dead letters in 1 hour"}, "title-differs-from-query"),
+        (2, {"description": "Red below 95 %."}, "description-differs-from-threshold"),
+        (6, {"description": "Yellow above 1 s, red above 9 s."}, "description-differs-from-threshold"),
+    ],
+)
+def test_a_panel_that_says_something_else_than_it_draws(
+    place: int, change: dict[str, str], check: str, content: Path
+) -> None:
+    """Units of times, shares and counts, percentiles, windows and colours are each compared with the query."""
+
+    def changed(board: Board) -> None:
+        for key, value in change.items():
+            _set(_defaults(board, place) if key == "unit" else _panel(board, place), key, value)
+
+    rewrite(content, changed)
+    found = {finding.id for finding in dashboard_findings(load_dashboard(content / BOARD))}
+    assert f"dashboards/{check}" in found
+
+
+def test_an_alert_that_no_panel_draws_is_seen(content: Path, load_check: Callable[[str], ModuleType]) -> None:
+    """A panel with the right metric and threshold that draws something else than the alert compares is found."""
+    check = load_check(CHECK)
+    board, rules = content / BOARD, load_rules(content / "rules")
+    assert check.undrawn(load_dashboard(board), rules) == []
+    assert check.stale(board) == []
+    rewrite(content, lambda raw: _set(_panel(raw)["targets"][0], "expr", "sum(rag_queue_length)"))
+    assert check.undrawn(load_dashboard(board), rules) == [
+        "RAGQueueLengthHigh: expected a panel that draws what it compares, got none"
+    ]
+    assert "stale" in check.stale(board)[0]
 
 
 def test_what_is_not_wanted_is_not_judged(content: Path) -> None:
