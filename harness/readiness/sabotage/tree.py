@@ -17,16 +17,10 @@ from readiness.errors import BadInput, HarnessFailure
 from readiness.sabotage.catalogue import Edit, Sabotage
 
 ROOMS: Final = ("system", "harness", "checks", "rules", "dashboards", "loadtests")
-EXTRA: Final = (
-    "deploy",
-    "reports/scorecard.yaml",
-    "reports/detection.json",
-    "pyproject.toml",
-    "requirements.txt",
-)
-_LEFT_OUT: Final = shutil.ignore_patterns(
-    "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"
-)
+EXTRA: Final = ("deploy", "reports", "pyproject.toml", "requirements.txt")
+_CACHES: Final = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis")
+# Of reports/ a run reads the profile and what belongs to it, not what earlier runs wrote.
+_OUTPUT: Final = ("runs", "latest", "faults")
 
 
 def require_checkout(folder: Path) -> Path:
@@ -55,11 +49,14 @@ class Tree:
     def copy(cls, source: Path, target: Path) -> Tree:
         """Copy what a run needs of ``source`` to the new folder ``target``."""
         for room in ROOMS:
-            shutil.copytree(source / room, target / room, ignore=_LEFT_OUT, symlinks=True)
+            shutil.copytree(
+                source / room, target / room, ignore=shutil.ignore_patterns(*_CACHES), symlinks=True
+            )
         for name in EXTRA:
             there, here = source / name, target / name
             if there.is_dir():
-                shutil.copytree(there, here, ignore=_LEFT_OUT, symlinks=True)
+                left_out = shutil.ignore_patterns(*_CACHES, *(_OUTPUT if name == "reports" else ()))
+                shutil.copytree(there, here, ignore=left_out, symlinks=True)
             elif there.is_file():
                 here.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(there, here)

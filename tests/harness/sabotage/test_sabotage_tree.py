@@ -29,6 +29,9 @@ def checkout(tmp_path: Path) -> Path:
         (top / room / "__pycache__").mkdir(parents=True)
         (top / room / "__pycache__" / "old.pyc").write_bytes(b"compiled")
     (top / "reports" / "runs").mkdir(parents=True)
+    (top / "reports" / "slo").mkdir()
+    (top / "reports" / "slo" / "ragworker.yaml").write_text("kind: SLO\n", encoding="utf-8")
+    (top / "checks" / "faults").mkdir()
     (top / "reports" / "scorecard.yaml").write_text("version: 1\n", encoding="utf-8")
     (top / "system" / "retry.py").write_text("delay = base * 5 ** (retry - 1)\ncap = 125\n", encoding="utf-8")
     return top
@@ -43,6 +46,9 @@ def test_a_sabotage_is_put_in_and_taken_back(checkout: Path, tmp_path: Path) -> 
     tree = Tree.copy(checkout, tmp_path / "copy")
     assert not list(tree.path.rglob("*.pyc"))
     assert not (tree.path / "reports" / "runs").exists()
+    # Whatever else the profile names travels with it.
+    assert (tree.path / "reports" / "slo" / "ragworker.yaml").is_file()
+    assert (tree.path / "checks" / "faults").is_dir()
     file = tree.path / "system" / "retry.py"
     clean_second = int(file.stat().st_mtime)
     broken = sabotage(Edit("system/retry.py", "* 5", "* 25"), Edit("system/retry.py", "* 25 **", "* 10 **"))
