@@ -239,7 +239,10 @@ def attempts(story: Story, expected: Expected, timing: Timing) -> list[Violation
 def recovery(story: Story, expected: Expected, timing: Timing) -> list[Violation]:
     """Everything acknowledged has ended and new work is done, within the declared time."""
     live = [end for end in story.ends if end.state not in TERMINAL_STATES and end.state != "missing"]
-    found = [Violation("recovery", end.job, f"still {end.state} when the deadline was over") for end in live]
+    found = [
+        Violation("recovery", end.job, f"{end.state} when the deadline was over {end.error}".rstrip())
+        for end in live
+    ]
     took = timing.recovery_seconds
     if took is None:
         found.append(Violation("recovery", "", "not recovered before the deadline"))

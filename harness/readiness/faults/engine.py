@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +181,9 @@ class _Show:
             return replace(self._played, outcome="failed", reason=str(broken), violations=(str(broken),))
         except (HarnessFailure, TargetError) as failure:
             return replace(self._played, outcome="error", reason=str(failure))
+        except Exception as defect:  # of an act or of the engine: named in the ledger, never a pass
+            traceback.print_exc()
+            return replace(self._played, outcome="error", reason=f"{type(defect).__name__}: {defect}")
 
     def _steps(self, scene: Scene, seed: int) -> Played:
         scenario = self._scenario

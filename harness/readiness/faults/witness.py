@@ -21,7 +21,7 @@ from readiness.faults.history import (
     WorkerSeen,
     now_ms,
 )
-from readiness.targets.base import JobStatus, Lane, Sighting, TargetError
+from readiness.targets.base import Lane, Sighting, TargetError
 
 QUIET_SECONDS = 8.0
 """Settles and sweeps that follow the last end: a lease of 3 s, the sweep every 3 s, a busy machine."""
@@ -30,7 +30,7 @@ LOOK_SECONDS = 0.25
 
 
 def gather(lane: Lane, history: History, *, report_events: Iterable[str] = ()) -> None:
-    """Write down what the target kept: call it when no job moves any more. TargetError when the API does not answer."""
+    """Write down what the target kept: call it when no job moves any more."""
     for effect in lane.effects():
         history.add(Effect(effect.at_ms, effect.job_id, effect.worker, effect.fence))
     for undone in lane.undone():
@@ -39,7 +39,7 @@ def gather(lane: Lane, history: History, *, report_events: Iterable[str] = ()) -
         _add_sighting(history, sighting)
     _add_embeds(lane, history)
     for job in history.story().acknowledged:
-        history.add(_end(job, _status(lane, job)))
+        history.add(_end(lane, job))
     wanted = sorted(set(report_events))
     if wanted:
         lines = [str(line.get("message")) for line in lane.log_lines()]
@@ -86,8 +86,12 @@ def _add_embeds(lane: Lane, history: History) -> None:
                 history.add(Embed(round(at, 1), round(ended, 1), job_of[digest], request.status))
 
 
-def _end(job: str, status: JobStatus | None) -> End:
-    if status is None:
+def _end(lane: Lane, job: str) -> End:
+    try:
+        status = lane.status(job)
+    except TargetError as error:  # an answer that makes no sense is the target's fault, and no final state
+        return End(now_ms(), job, "unreadable", error=str(error)[:200])
+    if status.state == "missing":
         return End(now_ms(), job, "missing")
     return End(
         now_ms(),
@@ -99,11 +103,6 @@ def _end(job: str, status: JobStatus | None) -> End:
         f"{status.error_code} {status.error_message}".strip()[:200],
         tuple((event.at_ms, event.event, event.worker) for event in status.history),
     )
-
-
-def _status(lane: Lane, job: str) -> JobStatus | None:
-    status = lane.status(job)
-    return None if status.state == "missing" else status
 
 
 def _figure(ask: Callable[[], int]) -> float:

@@ -14,9 +14,11 @@ import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 import redis
+from redis.sentinel import Sentinel
 
 from readiness.stack.processes import clean_environment
 from readiness.targets.base import TargetError
@@ -69,15 +71,24 @@ class Snapshot:
         return wrong + [f"{key}: expected nothing left of an upload or an inbox" for key in self.leftovers]
 
 
+def _open(url: str) -> Any:
+    """A client that answers text; of the present master when the URL names Sentinels."""
+    options = {"decode_responses": True, "encoding_errors": "replace", "socket_timeout": ANSWER_SECONDS}
+    parts = urlsplit(url)
+    if parts.scheme != "sentinel":
+        return redis.Redis.from_url(url, **options)
+    hosts = [host.rpartition(":") for host in parts.netloc.rpartition("@")[2].split(",")]
+    sentinel: Any = Sentinel([(name, int(port)) for name, _, port in hosts], socket_timeout=ANSWER_SECONDS)  # type: ignore[no-untyped-call]  # redis-py does not annotate it
+    return sentinel.master_for(parts.path.strip("/").partition("/")[0], **options)
+
+
 class QueueKeys:
     """The keys of one lane's queue. Close it, or use it as a context."""
 
     def __init__(self, lane: Lane) -> None:
         self.prefix = f"{{rag:{lane.queue}}}:"
         #: Any: the client's types do not know that answers are decoded.
-        self.client: Any = redis.Redis.from_url(
-            lane.redis_url, decode_responses=True, encoding_errors="replace", socket_timeout=ANSWER_SECONDS
-        )
+        self.client: Any = _open(lane.redis_url)
 
     def __enter__(self) -> QueueKeys:
         return self
