@@ -14,6 +14,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
+
 from readiness import __version__
 from readiness.attempts import earlier_attempts
 from readiness.checking.step import Settled, run_checks
@@ -36,7 +38,7 @@ from readiness.resume import NOTHING_EARLIER, Earlier, read_earlier, reopen
 from readiness.selftest import require_sound_harness
 from readiness.stack import Stack, StackPlan, sweep_stray
 from readiness.targets import open_target
-from readiness.targets.base import TargetError
+from readiness.targets.base import Lane, TargetError
 from readiness.timeline import gather_timeline
 
 LOAD_WORKERS = 2
@@ -131,6 +133,15 @@ def _measure(plan: Plan, run_dir: Path, progress: Progress, notebook: _Notebook,
             notebook.write()
 
 
+def _jobs_known(lane: Lane) -> int | None:
+    """Count the jobs that the target holds or has brought to an end; None when it does not answer any more."""
+    try:
+        done = {effect.job_id for effect in lane.effects()}
+        return len(done) + len(lane.dead_letters()) + lane.depth() + lane.in_flight()
+    except (TargetError, httpx.HTTPError):
+        return None
+
+
 def _require_same_parts(earlier: Earlier, parts: tuple[Part, ...]) -> None:
     before = earlier.context.parts if earlier.context is not None else ()
     differing = sorted({one.name for one in set(before) ^ set(parts)}) if before else []
@@ -166,6 +177,7 @@ def _load(plan: Plan, run_dir: Path, stack: Stack, progress: Progress) -> Mappin
             writer=writer,
             notify=progress.waiting,
             locustfile=plan.root.path / "loadtests" / "locustfile.py",
+            server_jobs=lambda: _jobs_known(lane),
         )
         return dict(lane.effective_settings)
 

@@ -115,6 +115,40 @@ REASONS: dict[str, Text] = {
         "Excluded until {until} by {owner}: {why_en}",
         "{owner} 담당자가 {until}까지 제외한 항목입니다. 사유: {why_ko}",
     ),
+    "harness_clock": Text(
+        "A clock of the harness ran backwards {count} times, so none of its times can be trusted.",
+        "점검 도구의 시계가 {count}회 역행하여 측정 시각을 신뢰할 수 없습니다.",
+    ),
+    "harness_arrivals": Text(
+        "The generator made {made} of {planned} planned submissions, fewer than {least}: the load was lighter than the "
+        "claim says.",
+        "부하 생성기가 계획된 제출 {planned}건 중 {made}건만 수행하여({least} 미만), 항목이 말하는 부하보다 "
+        "가벼웠습니다.",
+    ),
+    "harness_cpu": Text(
+        "The generator used {share} of a core; from {most} on it waits for itself.",
+        "부하 생성기가 코어의 {share}를 사용했습니다. {most}부터는 생성기 자체가 지연됩니다.",
+    ),
+    "harness_schedule": Text(
+        "The generator was {lag} late, where less than {limit} is allowed: it measured its own delay too.",
+        "부하 생성기가 {lag} 지연되어 허용치({limit} 미만)를 넘었습니다. 생성기 자체의 지연이 함께 측정되었습니다.",
+    ),
+    "harness_scrapes": Text(
+        "The harness did not look at the metrics for {gap} intervals in a row; at most {most} are allowed.",
+        "점검 도구가 {gap}개 수집 주기 동안 메트릭을 읽지 않았습니다. 최대 {most}개 주기까지 허용됩니다.",
+    ),
+    "harness_counts": Text(
+        "The server knows {server} jobs but the client submitted {client}: its record of the load is not whole.",
+        "서버에는 작업 {server}건이 있으나 클라이언트가 제출한 작업은 {client}건입니다. 부하 기록이 온전하지 않습니다.",
+    ),
+    "harness_fault_idle": Text(
+        "The fault {fault} was not proven active, so living through it shows nothing.",
+        "장애 {fault}의 실제 발생이 입증되지 않아, 이를 견뎠다는 결과는 의미가 없습니다.",
+    ),
+    "harness_fault_stays": Text(
+        "The fault {fault} was not proven removed, so the recovery was measured under it.",
+        "장애 {fault}의 제거가 입증되지 않아, 장애가 남은 상태에서 복구가 측정되었을 수 있습니다.",
+    ),
     "excluded": Text(
         "The guarantees that the target declares rule this claim out:",
         "대상 시스템이 선언한 보장 범위에서 제외되는 항목입니다:",

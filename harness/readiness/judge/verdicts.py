@@ -7,7 +7,7 @@ A rung that holds ends the climb, so the worst and most certain things are said 
 2. the evidence file is damaged -> INVALID
 3. a part that it needs is missing or simulated -> NOT_RUN (a failure on a stand-in may be the stand-in's)
 4. a check failed -> FAILED
-5. a record cannot be a measurement -> INVALID
+5. a record cannot be a measurement, or the harness disturbed what it measured (validity.py) -> INVALID
 6. the figures miss the target -> FAILED
 7. no evidence, no data, no check that passed, one that was skipped or broke, or one that the claim names and
    that left no outcome, or evidence that is too old -> NOT_RUN
@@ -32,6 +32,7 @@ from readiness.judge.parts import part_title
 from readiness.judge.pooling import Attempt, failed_before, pool
 from readiness.judge.profile_model import Claim, EstimatorKind, Profile
 from readiness.judge.targets import target_text
+from readiness.judge.validity import broken_rule
 
 # What stands in a report stays short; the whole text is in the evidence.
 LONGEST_DETAIL = 400
@@ -146,6 +147,8 @@ def _climb(
         return Rung(Verdict.FAILED, _outcomes_reason("check_failed", failed, seen))
     if seen.problem:
         return Rung(Verdict.INVALID, Reason("bad_data", {"problem": _short(seen.problem)}))
+    if broken := broken_rule(claim, standing(evidence.records)):
+        return Rung(Verdict.INVALID, broken)
     if found.verdict == Verdict.FAILED:
         return Rung(Verdict.FAILED, found.reason)
     return _not_run(claim, evidence, seen) or _too_old(evidence, oldest) or _figures(evidence, found)

@@ -83,6 +83,7 @@ class SeriesRecorder:
         self._zero = time.monotonic()
         self.t0 = datetime.now(UTC)
         self.missed = 0
+        self.longest_gap_seconds = 0.0  # between two looks; what the target took to answer is not in it
 
     def start(self) -> None:
         """Begin to sample."""
@@ -108,8 +109,11 @@ class SeriesRecorder:
     def _run(self) -> None:
         psutil.cpu_percent()  # the first call only begins to measure
         with httpx.Client(timeout=SCRAPE_SECONDS) as client:
+            looked = time.monotonic()
             while not self._done.is_set():
+                self.longest_gap_seconds = max(self.longest_gap_seconds, time.monotonic() - looked)
                 self._sample_metrics(client)
+                looked = time.monotonic()
                 self._sample_memory()
                 self._add(MACHINE, "%", psutil.cpu_percent())
                 self._done.wait(SAMPLE_SECONDS)

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Protocol
 
 from readiness.evidence import EvidenceWriter
-from readiness.load.figures import LoadFigures, percentile, read_figures, why_unbelievable
+from readiness.judge.validity import VALIDITY
+from readiness.load.figures import LoadFigures, percentile, read_figures, validity, why_unbelievable
 from readiness.load.plan import REQUEST_SECONDS, TOKEN_VARIABLE, LoadPlan
 from readiness.load.rawlog import Line, LogTail
-from readiness.load.series import MACHINE, SeriesRecorder, load_series, merge_series
+from readiness.load.series import MACHINE, SAMPLE_SECONDS, SeriesRecorder, load_series, merge_series
 from readiness.root import find_root
 from readiness.stack.processes import ManagedProcess, clean_environment, spawn
 
@@ -82,6 +83,7 @@ class LoadResult:
     problem: str
     seconds: float
     worker_failures: int
+    validity: Mapping[str, object]
 
     @property
     def sentence(self) -> str:
@@ -105,13 +107,14 @@ def run_load(
     notify: Callable[[str], None],
     locustfile: Path | None = None,
     token: str = "",
+    server_jobs: Callable[[], int | None] | None = None,
 ) -> LoadResult:
     """Put the planned load on the lane, whose API and workers run already, and write evidence of
     `LOAD_CLAIMS`.
 
-    `locustfile` defaults to that of the content root, `token` is a Bearer token. Takes at most
-    `plan.limit_seconds` and a few more to end what is left. Raises StackError when Locust cannot be started
-    at all.
+    `locustfile` defaults to that of the content root, `token` is a Bearer token; `server_jobs` counts the jobs that
+    the lane knows of, None when it cannot say. Takes at most `plan.limit_seconds` and a few more to end what is
+    left. Raises StackError when Locust cannot be started at all.
     """
     file = locustfile or find_root().path / "loadtests" / "locustfile.py"
     log = run_dir / "data" / RAW_LOG
@@ -129,11 +132,16 @@ def run_load(
     finally:
         recorder.stop()
     figures = read_figures(lines)
+    itself = validity(figures)
+    itself["scrape_gap_intervals"] = round(recorder.longest_gap_seconds / SAMPLE_SECONDS, 2)
+    if server_jobs is not None:
+        itself["server_jobs"] = server_jobs()
     result = LoadResult(
         figures=figures,
         problem=problem or why_unbelievable(figures),
         seconds=time.monotonic() - began,
         worker_failures=sum(not worker.alive for worker in workers_before),
+        validity=itself,
     )
     _write_evidence(writer, plan, result, workers=len(workers_before), log=log, recorder=recorder)
     _write_series(run_dir, recorder, figures)
@@ -306,13 +314,9 @@ def _facts(plan: LoadPlan, result: LoadResult) -> dict[str, object]:
         "streams_by_outcome": dict(Counter(stream.outcome for stream in figures.streams)),
         "jobs_by_state": dict(Counter(job.state or "never ended" for job in figures.jobs)),
         "job_seconds_p50": round(percentile(durations, 0.5), 3),
-        "generator": {
-            "cpu_share": round(figures.cpu_share, 3),
-            "wake_up_late_ms_p95": round(percentile(figures.ticks_ms, 0.95), 1),
-            "submission_late_ms_p95": round(percentile([job.late_ms for job in figures.jobs], 0.95), 1),
-            "dropped": figures.dropped,
-        },
+        "dropped": figures.dropped,
         "worker_failures": result.worker_failures,
+        VALIDITY: dict(result.validity),
     }
 
 

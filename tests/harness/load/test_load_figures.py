@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from harness.sample_scorecard import claim_file, sample_profile
 
-from readiness.load.figures import NEVER_SECONDS, percentile, read_figures, why_unbelievable
+from readiness.judge.validity import VALIDITY, broken_rule
+from readiness.load.figures import NEVER_SECONDS, percentile, read_figures, validity, why_unbelievable
 from readiness.load.rawlog import Line, LogTail, RawLog
 from readiness.load.series import SERIES_FILE, Series, load_series, merge_series
+
+Spoil = Callable[[list[Line]], list[Line]]
 
 
 def good_run(jobs: int = 40) -> list[Line]:
@@ -66,27 +71,47 @@ def test_an_orderly_run_is_believed_and_read_exactly() -> None:
     [
         (lambda lines: without("stop", lines), "died before its end"),
         (lambda lines: without("request", lines), "sent no request"),
-        (lambda lines: without("job", lines), "made 0 of 40 planned"),
-        (lambda lines: [*lines[:100], *lines[121:]], "of 40 planned"),
         (lambda lines: [], "died before its end"),
         (lambda lines: [*lines[:-1], {**lines[-1], "cut": 5}], "5 lines did not fit"),
-        (
-            lambda lines: [{**li, "late_ms": 150.0} if li["kind"] == "tick" else li for li in lines],
-            "woke up 150 ms",
-        ),
-        (lambda lines: [{**li, "planned": 100.5} if li["kind"] == "job" else li for li in lines], "ms late"),
-        (
-            lambda lines: [
-                {**li, "cpu_seconds": float(li["at"])} if li["kind"] == "tick" else li for li in lines
-            ],
-            "100% of a core",
-        ),
     ],
-    ids=["died", "no request", "no job", "too few", "empty log", "cut", "late", "late arrivals", "cpu"],
+    ids=["died", "no request", "empty log", "cut"],
 )
-def test_a_disturbed_generator_is_not_believed(spoil: object, words: str) -> None:
-    """Each way in which the generator itself can spoil the measurement is named."""
+def test_a_broken_generator_leaves_nothing_to_judge(spoil: Spoil, words: str) -> None:
+    """Each way in which the generator itself can break is named."""
     assert words in why_unbelievable(read_figures(spoil(good_run())))
+
+
+def ticks_with(lines: list[Line], **fields: object) -> list[Line]:
+    return [{**li, **fields} if li["kind"] == "tick" else li for li in lines]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda lines: without("job", lines), "harness_arrivals"),
+        (lambda lines: [*lines[:100], *lines[121:]], "harness_arrivals"),
+        (lambda lines: ticks_with(lines, late_ms=150.0), "harness_schedule"),
+        (lambda lines: [{**li, "planned": 99.5} if li["kind"] == "job" else li for li in lines], "harness_schedule"),
+        (
+            lambda lines: [{**li, "cpu_seconds": float(li["at"])} if li["kind"] == "tick" else li for li in lines],
+            "harness_cpu",
+        ),
+        (lambda lines: [{**li, "ended": 99.0} if li["kind"] == "job" else li for li in lines], "harness_clock"),
+        (lambda lines: [*lines, {"kind": "tick", "at": 1.0, "late_ms": 1.0}], "harness_clock"),
+    ],
+    ids=["no job", "too few", "late ticks", "late arrivals", "cpu", "ended before", "ticks backwards"],
+)  # fmt: skip
+def test_what_the_generator_shows_of_itself_breaks_a_rule(spoil: Spoil, code: str) -> None:
+    """A generator that was late, starved, too light or had a bad clock says so, and the judge believes none of it."""
+    claim = sample_profile().claim("H6.api_p95")
+
+    def broken(lines: list[Line]) -> str:
+        facts = claim_file(claim.id, [("facts", {VALIDITY: validity(read_figures(lines))})])
+        reason = broken_rule(claim, facts.records)
+        return reason.code if reason else ""
+
+    assert broken(good_run()) == ""
+    assert broken(spoil(good_run())) == code
 
 
 def test_a_request_without_a_proper_answer_counts_with_its_deadline() -> None:
