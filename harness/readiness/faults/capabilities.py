@@ -70,6 +70,15 @@ def _faketime() -> str:
     return "" if libfaketime() else "needs libfaketime; `apt install faketime` adds it"
 
 
+def _cgroup(controller: str) -> Callable[[], str]:
+    def ask() -> str:
+        folder = Path("/sys/fs/cgroup") / controller
+        writable = folder.is_dir() and os.access(folder / "cgroup.procs", os.W_OK)
+        return "" if writable else f"needs the cgroup v1 controller {controller}, writable (root)"
+
+    return ask
+
+
 def _prlimit() -> str:
     if sys.platform != "linux":
         return "needs Linux (prlimit)"
@@ -99,6 +108,9 @@ PROBES: Mapping[str, Callable[[], str]] = {
     "mount": _mount,
     "libfaketime": _faketime,
     "prlimit": _prlimit,
+    "cgroup-cpu": _cgroup("cpu"),
+    "cgroup-memory": _cgroup("memory"),
+    "cc": _program("cc", "gcc"),
     "redis-sentinel": _program("redis-sentinel", "redis-sentinel"),
 }
 """Need -> a question that answers why it is missing."""
