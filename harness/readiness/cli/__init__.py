@@ -23,7 +23,7 @@ from readiness.errors import BadInput, HarnessFailure, Interrupted
 STATUS_HARNESS_FAILED: Final = 3
 STATUS_BAD_INPUT: Final = 4
 
-VERBS: Final = ("run", "init", "merge", "report", "verify", "doctor", "sabotage", "fault")
+VERBS: Final = ("run", "plan", "init", "merge", "report", "verify", "doctor", "sabotage", "fault")
 
 DESCRIPTION: Final = """\
 Run a background-job system for real, break it on purpose, and write a reliability scorecard in which every point is

@@ -30,6 +30,7 @@ from readiness.judge.model import ClaimResult, Part, PartState, Reason, Text, Ve
 from readiness.judge.observations import Observations, Outcome, observe
 from readiness.judge.parts import part_title
 from readiness.judge.pooling import Attempt, failed_before, pool
+from readiness.judge.power import chance_of_proof
 from readiness.judge.profile_model import Claim, EstimatorKind, Profile
 from readiness.judge.targets import target_text
 from readiness.judge.validity import broken_rule
@@ -108,7 +109,19 @@ def judge_claim(
         checks=tuple(dict.fromkeys(outcome.check for outcome in seen.outcomes if outcome.check)),
         n_eff=found.n_eff if trusted else None,
         runs=seen.runs,
+        chance=_chance(claim, found, seen) if trusted else None,
     )
+
+
+def _chance(claim: Claim, found: Estimate, seen: Observations) -> float | None:
+    """Return how likely a run of this size proves the claim when the truth is half of what the target allows."""
+    if found.n == 0:
+        return None
+    back = seen.values if claim.estimator.kind == EstimatorKind.AVAILABILITY else ()
+    mean = sum(back) / len(back) if back else 0.0
+    size = found.n if found.n_eff is None else found.n_eff
+    chance = chance_of_proof(claim.estimator, size, recoveries=len(back), recovery_seconds=mean)
+    return None if chance is None else round(chance, 4)
 
 
 def needed_text(needed: int, noun: Text) -> Text:
