@@ -39,7 +39,8 @@ def read_status(body: JsonObject) -> JobStatus:
         mode=_given(body, "mode", str) or "",
         attempt=_needed(body, "attempt", int),
         deliveries=_needed(body, "deliveries", int),
-        created_ms=_needed(body, "created_ms", int),
+        # Null: the queue has no record any more (Redis lost it), and SQL alone says that it was done.
+        created_ms=_given(body, "created_ms", int) or 0,
         finished_ms=_given(body, "finished_ms", int),
         duration_ms=_given(body, "duration_ms", int),
         chunks=_given(body, "chunks", int),

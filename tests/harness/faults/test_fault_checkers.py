@@ -54,7 +54,7 @@ def good_stories(draw: st.DrawFn) -> Story:
     entries: list[object] = [
         WorkerSeen(0, "faulty", FAULTY_PID),
         WorkerSeen(0, "healthy", HEALTHY_PID),
-        Harm(INJECTED, HEALED + 10_000, FAULTY_PID),
+        Harm(900, HEALED + 10_000, FAULTY_PID),
     ]
     fence = 0
     for number in range(draw(st.integers(1, 6))):
@@ -137,7 +137,8 @@ def commit_as_stale_owner(story: Story) -> Story:
 
 def take_from_the_healthy(story: Story) -> Story:
     """A job is taken from a worker that nobody stopped: its lease was not renewed."""
-    return replace(story, take_overs=(*story.take_overs, TakeOver(5000, first_job(story), "healthy")))
+    events = ((1, "claimed", "healthy"), (5000, "taken_over", "healthy"), (5001, "cancelled", ""))
+    return replace(story, ends=(replace(story.ends[0], events=events), *story.ends[1:]))
 
 
 def own_twice(story: Story) -> Story:
@@ -326,12 +327,14 @@ def test_a_takeover_is_excused_only_while_its_worker_is_harmed() -> None:
     """Before the fault and long after it nobody may lose a lease; the harm of one worker excuses no other."""
     base = Story(
         submits=(Submit(0, "k", "acknowledged", "j"),),
-        ends=(End(1, "j", "cancelled"),),
         workers=(WorkerSeen(0, "a", 1), WorkerSeen(0, "b", 2)),
         harms=(Harm(100, 200, 1),),
     )
     for at, worker, fine in ((150, "a", True), (99, "a", False), (10_000, "a", False), (150, "b", False)):
-        found = judge(replace(base, take_overs=(TakeOver(at, "j", worker),)), EXPECTED, TIMING)
+        events = ((1, "claimed", worker), (at, "taken_over", worker), (20_000, "cancelled", ""))
+        end = End(30_000, "j", "cancelled", events=events)
+        found = judge(replace(base, ends=(end,)), EXPECTED, TIMING)
         assert (found == []) is fine, (at, worker, found)
-    everybody = replace(base, harms=(Harm(100, 200),), take_overs=(TakeOver(150, "j", "b"),))
+    events = ((1, "claimed", "b"), (150, "taken_over", "b"), (20_000, "cancelled", ""))
+    everybody = replace(base, harms=(Harm(100, 200),), ends=(End(30_000, "j", "cancelled", events=events),))
     assert judge(everybody, EXPECTED, TIMING) == []

@@ -120,6 +120,12 @@ def test_a_job_is_read_whole() -> None:
     assert status.body is JOB
 
 
+def test_a_job_that_only_sql_knows_has_no_times() -> None:
+    """Redis lost its record, the effect is committed: the answer says done, and null where nothing is known."""
+    status = read_status({**JOB, "created_ms": None, "finished_ms": None, "history": []})
+    assert (status.state, status.created_ms, status.finished_ms, status.history) == ("done", 0, None, ())
+
+
 @pytest.mark.parametrize(
     "broken",
     [

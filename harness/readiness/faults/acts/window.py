@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ WINDOW_SECONDS = 15.0
 class KillBeforeReport(BaseAct):
     """SIGKILL a worker after it committed an effect and before the queue knows: the window of a repeated effect.
 
-    The database file is watched from outside. Whenever it grows, all workers are frozen for the moment of a look: is an
+    The database is watched from outside. Whenever it changes, all workers are frozen for the moment of a look: is an
     effect committed whose job is not done in the queue? Then its worker dies; else all go on, up to `tries` times.
     """
 
@@ -35,11 +35,11 @@ class KillBeforeReport(BaseAct):
         self._tried = 0
         self._wanted = len(scene.live_workers)
         deadline = time.monotonic() + WINDOW_SECONDS
-        write_log = _write_log(scene.lane)
+        stamp = _commit_stamp(scene.lane)
         while self._hit is None and self._tried < self.params.number("tries"):
             known = len(scene.lane.effects())
-            before = _stamp(write_log)
-            while _stamp(write_log) == before:
+            before = stamp()
+            while stamp() == before:
                 if time.monotonic() > deadline:
                     return
             self._tried += 1
@@ -99,12 +99,12 @@ class KillBeforeReport(BaseAct):
                     worker.resume()
 
 
-def _write_log(lane: Lane) -> Path:
-    """The file that changes with every commit: SQLite's write-ahead log. NotActive for another database."""
+def _commit_stamp(lane: Lane) -> Callable[[], object]:
+    """What changes with every commit: SQLite's write-ahead log, which is quick to look at; else the rows themselves."""
     kind, _, path = lane.database_url.partition(":///")
-    if kind != "sqlite":
-        raise NotActive(f"expected SQLite, whose commits can be watched from outside, got: {kind}")
-    return Path(f"{path}-wal")
+    if kind == "sqlite":
+        return lambda: _stamp(Path(f"{path}-wal"))
+    return lambda: len(lane.effects())
 
 
 def _stamp(path: Path) -> tuple[int, int]:
