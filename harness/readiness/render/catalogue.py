@@ -312,6 +312,18 @@ PHRASES: Final[dict[str, Text]] = {
     "appendix.verify": Text("Recompute this report", "보고서 재계산"),
     "appendix.environment": Text("Environment", "실행 환경"),
     "appendix.parts": Text("Parts of the stack", "스택 구성 요소"),
+    "appendix.loosened": Text("Thresholds loosened since the base", "기준 대비 완화된 임계값"),
+    "appendix.loosened.some": Text(
+        "Compared with {base}, this profile asks less in {count} places:",
+        "기준 {base}과 비교하여 이 프로파일에서 완화된 조건은 {count}건입니다.",
+    ),
+    "appendix.loosened.none": Text(
+        "Compared with {base}, this profile asks for nothing less.",
+        "기준 {base}과 비교하여 완화된 조건이 없습니다.",
+    ),
+    "appendix.loosened.no_base": Text(
+        "There was no base to compare the thresholds with.", "임계값을 비교할 기준이 없었습니다."
+    ),
     "appendix.steps": Text("Steps", "실행 단계"),
     "appendix.attempts": Text(
         "These are all attempts of this run: the harness repeats no step by itself. Thresholds are those of the "

@@ -193,9 +193,20 @@ def _closing(card: Scorecard, lang: Lang) -> str:
             f"### {word('part.detection', lang)}\n\n{word('detection.not_run', lang)}",
             f"### {word('recommendations', lang)}\n\n{advice or word('recommendations.none', lang)}",
             f"### {word('conclusion', lang)}\n\n{_say(card.conclusion, lang)}",
+            *_loosened(card, lang),
             f"{word('appendix.verify', lang)}: {_code(f'readiness verify {card.run.id}')}",
         ]
     )
+
+
+def _loosened(card: Scorecard, lang: Lang) -> list[str]:
+    """What the profile asks less of than its base; nothing where it asks for nothing less."""
+    found = card.baseline.loosened
+    if not found:
+        return []
+    items = "\n".join(f"- {_code(item.subject)} {_say(item.what, lang)}" for item in found)
+    said = word("appendix.loosened.some", lang, base=card.baseline.base, count=len(found))
+    return [f"### {word('appendix.loosened', lang)}\n\n{said}\n\n{items}"]
 
 
 def _mark(verdict: Verdict, lang: Lang) -> str:
