@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from readiness.checking.ends import ends_of, state_of
 from readiness.checking.history import Request, batch_sizes, digest_of, requests_of
 from readiness.checking.ingest import Ingested
 from readiness.checking.recorder import ClaimEvidence
@@ -26,7 +27,9 @@ def test_corpus_is_embedded_in_batches_of_32(ingested: Ingested, evidence: Claim
     batches.
     """
     recounts = {job: ingested.recounts[job] for job in ingested.done}
-    judge_batches(ingested.lane, recounts, DEFAULT_BATCH, evidence)
+    readable = sum(isinstance(texts, Recount) for texts in ingested.recounts.values())
+    undone = [f"expected {readable} documents done, got {len(recounts)}"] if len(recounts) < readable else []
+    judge_batches(ingested.lane, recounts, DEFAULT_BATCH, evidence, undone)
 
 
 @pytest.mark.claim("B1.batch")
@@ -38,14 +41,22 @@ def test_batch_size_of_64_is_kept(retry_lane: Lane, evidence: ClaimEvidence, see
         words = " ".join(f"w{seed}-{chunks}-{number}" for number in range(150 * chunks + 30))
         document = Document(name=f"batch-{chunks}.txt", media_type="text/plain", content=words.encode())
         documents[retry_lane.enqueue(document).job_id] = document
-    statuses = retry_lane.wait_all(list(documents), seconds=FINISH_SECONDS)
-    assert {status.state for status in statuses.values()} == {"done"}
+    statuses = ends_of(retry_lane, list(documents), seconds=FINISH_SECONDS)
+    undone = [
+        f"{documents[job].name}: expected done, got {state_of(status)}"
+        for job, status in statuses.items()
+        if state_of(status) != "done"
+    ]
     recounts = {job: recount(document) for job, document in documents.items()}
-    judge_batches(retry_lane, recounts, LARGER_BATCH, evidence)
+    judge_batches(retry_lane, recounts, LARGER_BATCH, evidence, undone)
 
 
 def judge_batches(
-    lane: Lane, recounts: Mapping[str, Recount | Unreadable], limit: int, evidence: ClaimEvidence
+    lane: Lane,
+    recounts: Mapping[str, Recount | Unreadable],
+    limit: int,
+    evidence: ClaimEvidence,
+    undone: Sequence[str],
 ) -> None:
     """Compare the true log with the sizes that each document must be cut into; one case a document, one a
     request.
@@ -56,13 +67,14 @@ def judge_batches(
         for request in requests
         if request.inputs > limit
     ]
+    wrong += undone
     counted = {job: texts for job, texts in recounts.items() if isinstance(texts, Recount)}
     for job, texts in counted.items():
         expected = batch_sizes(texts.chunks, limit=limit)
         seen = sizes_of(requests, texts)
         if seen != expected:
             wrong.append(f"{job}: expected batches of {expected}, got {seen}")
-    n = len(requests) + len(counted)
+    n = len(requests) + len(counted) + 1
     evidence.cases(n, min(len(wrong), n), wrong, f"requests and documents at batch size {limit}")
     evidence.facts(requests=len(requests), documents=len(counted), batch_size=limit)
     assert not wrong, wrong[0]

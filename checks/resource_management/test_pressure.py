@@ -19,6 +19,7 @@ CONCURRENCY = 3  # RAG_EMBEDDING_CONCURRENCY, default
 TOKEN_BUDGET = 100_000  # RAG_MEMORY_TOKEN_BUDGET, default
 LARGE, CHUNKS = 10, 96  # documents of three full batches of 32 chunks: the most that a request can hold
 SMALL = 40  # documents of one chunk
+LATENCY_MS = 120  # the API answers slowly, so that requests pile up
 FINISH_SECONDS = 30.0
 SAMPLE_SECONDS = 0.05
 
@@ -35,6 +36,7 @@ class Pressure:
 @pytest.fixture(scope="module")
 def pressure(pressure_lane: Lane, seed: int) -> Pressure:
     """Submit more than the worker can take at once, sample its gauge meanwhile, wait for the end."""
+    pressure_lane.script_embedding([], latency_ms=LATENCY_MS)
     words = " ".join(f"word{number}" for number in range(150 * CHUNKS + 29))
     texts = [f"large-{seed}-{number} {words}" for number in range(LARGE)]
     texts += [f"small-{seed}-{number}" for number in range(SMALL)]

@@ -49,6 +49,10 @@ def secured_lane(target: Target) -> Iterator[Secured]:
 
 @pytest.fixture(scope="session")
 def cleanup_lane(target: Target) -> Iterator[Lane]:
-    """API and one worker with small batches, so that jobs have many stages, and a short lease."""
+    """API and one worker with small batches, so that jobs have many stages, and a short lease. Who waits for a retry
+    waits for half a minute: a cancellation that waits for the retry too comes late.
+    """
     with ExitStack() as cleanup:
-        yield lane_factory(cleanup, target)("cleanup", RAG_LEASE_SECONDS=1, RAG_EMBEDDING_BATCH_SIZE=4)
+        yield lane_factory(cleanup, target)(
+            "cleanup", RAG_LEASE_SECONDS=1, RAG_EMBEDDING_BATCH_SIZE=4, RAG_RETRY_BASE_SECONDS=30
+        )

@@ -23,6 +23,8 @@ SLOW_TAGS = 120_000  # empty elements: some tenths of a second to read, hardly a
 LATENCY_MS = 300
 FINISH_SECONDS = 25.0
 FAULT = "worker killed with SIGKILL"
+RANDOM_VALUES = 200  # of 256: a kilobyte of random bytes has about 251 different ones
+RANDOM_BYTES = 4096
 
 
 @pytest.mark.early
@@ -39,6 +41,7 @@ def test_no_temporary_file_survives(cleanup_lane: Lane, evidence: ClaimEvidence,
         jobs = [held.enqueue(one).job_id for one in documents(secret)]
         witnesses: dict[str, BinaryIO] = {}
         modes: dict[str, int] = {}
+        sizes: dict[str, int] = {}
 
         def seen() -> bool:
             for path in files(held.temp_dir):
@@ -48,7 +51,10 @@ def test_no_temporary_file_survives(cleanup_lane: Lane, evidence: ClaimEvidence,
                         modes[path.name] = stat.S_IMODE(path.stat().st_mode)
                     except FileNotFoundError:  # its job ended between the look and the opening
                         continue
-            return sum(1 for witness in witnesses.values() if secret in whole(witness)) >= SLOW // 2
+            sizes.update(
+                {name: len(one) for name, file in witnesses.items() if secret in (one := whole(file))}
+            )
+            return len(sizes) >= SLOW // 2
 
         wait_until(seen, seconds=FINISH_SECONDS, what="temporary files with documents in them")
 
@@ -64,11 +70,13 @@ def test_no_temporary_file_survives(cleanup_lane: Lane, evidence: ClaimEvidence,
             wait_until(lambda: not list(files(held.temp_dir)), seconds=FINISH_SECONDS, what="an empty folder")
         survivors = [path.name for path in files(held.temp_dir)]
         readable = [name for name, witness in witnesses.items() if secret in whole(witness)]
+        odd = [(name, flaw) for name, size in sizes.items() if (flaw := flaw_of(witnesses[name], size))]
 
     # Then nothing is left, nothing can be read back, and nobody else could have read it meanwhile.
     folder_mode = stat.S_IMODE(held.temp_dir.stat().st_mode)
     wrong = [f"{name}: still there" for name in survivors]
     wrong += [f"{name}: removed, but its content was not overwritten" for name in readable]
+    wrong += [f"{name}: {flaw}" for name, flaw in odd if name not in readable]
     wrong += [f"{name}: expected mode 600, got {mode:o}" for name, mode in modes.items() if mode != 0o600]
     if folder_mode != 0o700:
         wrong.append(f"folder: expected mode 700, got {folder_mode:o}")
@@ -91,9 +99,20 @@ def files(folder: Path) -> Iterator[Path]:
 
 
 def whole(file: BinaryIO) -> str:
-    """What an observer who opened the file in time can read now."""
+    """What an observer who opened the file in time can read now; one character a byte."""
     file.seek(0)
-    return file.read().decode("utf-8", errors="replace")
+    return file.read().decode("latin-1")
+
+
+def flaw_of(file: BinaryIO, size: int) -> str:
+    """What is wrong with a wiped file that was this long, or "": all of it must be there, and be random."""
+    file.seek(0)
+    now = file.read()
+    if len(now) < size:
+        return f"cut to {len(now)} of {size} bytes instead of overwritten"
+    if size >= RANDOM_BYTES and min(len(set(now[:size])), len(set(now[size - 1024 : size]))) < RANDOM_VALUES:
+        return "overwritten with a pattern instead of random bytes"
+    return ""
 
 
 def documents(secret: str) -> list[Document]:
