@@ -1,17 +1,15 @@
 """Before a run measures anything: does this harness still judge known evidence as it must?
 
-A tiny run folder with known answers is written, sealed, judged and verified by the code that judges real runs. Every
-expected figure is a literal that was worked out by other means (exact binomial sums), not by this code. One wrong
-answer, and the run is refused: a scorecard of a harness that cannot judge is worth less than none. Costs well below
-a second.
+A tiny run folder with the known answers of `selftest_answers.py` is written, sealed, judged and verified by the code
+that judges real runs. One wrong answer, and the run is refused: a scorecard of a harness that cannot judge is worth
+less than none. Costs well below a second.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -22,97 +20,18 @@ from readiness.errors import BadInput, HarnessFailure
 from readiness.evidence import EvidenceWriter
 from readiness.evidence.sealing import seal
 from readiness.evidence.verify import judge_run, verify_run
-from readiness.judge import bounds
 from readiness.judge.codec import to_json
-from readiness.judge.figures import CASES, NOUNS, SAMPLES
-from readiness.judge.model import Group, RunContext, RunFacts, Scorecard, Text
-from readiness.judge.profile_model import Claim, Estimator, EstimatorKind, Knobs, Profile, Section
+from readiness.judge.model import GateState, Group, RunContext, RunFacts, Scorecard, Text
+from readiness.judge.profile_model import Claim, Gate, Knobs, Profile, Section
+from readiness.selftest_answers import CHECK, FIGURES, KNOWN, PARTS, SCORE, UNSAID, Answer
 
-Entry = tuple[str, Mapping[str, object]]
+GATES: Final = {
+    GateState.HELD: ("S1.proven", "S2.enough"),
+    GateState.FAILED: ("S1.proven", "S2.violated"),
+    GateState.UNKNOWN: ("S1.proven", "S1.skipped"),
+}
+"""A gate's state with the claims that make it so."""
 
-# Samples without an order that could be taken for a trend: 37 walks through all the remainders of 101.
-_SAMPLES: Final = [round(0.05 + 0.9 * (37 * k % 101), 2) for k in range(1, 101)]
-
-_PASSED: Final[Entry] = ("outcome", {"outcome": "passed", "reason": "", "duration_seconds": 0.1})
-_SKIPPED: Final[Entry] = ("outcome", {"outcome": "skipped", "reason": "not here", "duration_seconds": 0.0})
-_FAILED: Final[Entry] = ("outcome", {"outcome": "failed", "reason": "first attempt", "duration_seconds": 0.1})
-_ERROR: Final[Entry] = ("outcome", {"outcome": "error", "reason": "broke", "duration_seconds": 0.1})
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the judge must say of a claim."""
-
-    verdict: str
-    n: int = 0
-    failures: int = 0
-    value: float | None = None
-    bound: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """One piece of evidence with its known answer."""
-
-    what: str
-    kind: EstimatorKind
-    entries: tuple[Entry, ...]
-    answer: Answer
-    weight: int = 1
-
-
-def _cases(n: int, failures: int = 0) -> Entry:
-    return "cases", {"n": n, "failures": failures, "examples": ["x"] * bool(failures)}
-
-
-def _trials(n: int, failures: int = 0) -> Entry:
-    return "trials", {"n": n, "failures": failures, "unit": "jobs", "examples": ["x"] * bool(failures)}
-
-
-_CHECKS, _ZERO, _PERCENTILE = EstimatorKind.CHECKS, EstimatorKind.ZERO_VIOLATIONS, EstimatorKind.PERCENTILE
-
-KNOWN: Final[Mapping[str, Known]] = {
-    "S1.proven": Known("all cases hold", _CHECKS, (_cases(8), _PASSED), Answer("PROVEN", 8, 0, 8.0), weight=3),
-    "S1.skipped": Known("a skipped check beside one that passed", _CHECKS, (_cases(8), _PASSED, _SKIPPED),
-                        Answer("NOT_RUN", 8, 0, 8.0)),
-    "S1.skipped_only": Known("nothing but a skipped check", _CHECKS, (_SKIPPED,), Answer("NOT_RUN")),
-    "S1.nothing": Known("no evidence at all", _CHECKS, (), Answer("NOT_RUN")),
-    "S1.silent": Known("a pass without a measurement", _CHECKS, (_PASSED,), Answer("NOT_RUN")),
-    "S1.broke": Known("a check that broke beside one that passed", _CHECKS, (_cases(8), _PASSED, _ERROR),
-                      Answer("NOT_RUN", 8, 0, 8.0)),
-    "S1.rerun": Known("a failed attempt before one that passed", _CHECKS, (_cases(8), _FAILED, _PASSED),
-                      Answer("FAILED", 8, 0, 8.0)),
-    "S1.case_lost": Known("one case of eight fails", _CHECKS, (_cases(8, 1), _PASSED), Answer("FAILED", 8, 1, 7.0)),
-    "S1.nonsense": Known("more failures than cases", _CHECKS, (_cases(8, 9), _PASSED), Answer("INVALID")),
-    "S2.few": Known("too few trials", _ZERO, (_trials(40), _PASSED), Answer("INCONCLUSIVE", 40, 0, 0.0, 0.0721570)),
-    "S2.enough": Known("enough trials", _ZERO, (_trials(40), _trials(19), _PASSED),
-                       Answer("PROVEN", 59, 0, 0.0, 0.0495076), weight=3),
-    "S2.violated": Known("one violation in a hundred", _ZERO, (_trials(100, 1), _PASSED),
-                         Answer("FAILED", 100, 1, 0.01, 0.0465598)),
-    "S3.percentile": Known("percentile of the raw samples", _PERCENTILE,
-                           (("samples", {"values": _SAMPLES, "unit": "s"}), _PASSED),
-                           Answer("INCONCLUSIVE", 100, 5, 85.55, 89.15)),
-}  # fmt: skip
-
-# floor(100 x 6 / 17): only PROVEN earns points, and everything else stays in the denominator.
-SCORE: Final = 35
-
-#: name, the function's answer, what it must be (exact binomial sums; 24 h are 24 x 2.9957 and 24 x 4.7439 at 95 %).
-FIGURES: Final[tuple[tuple[str, Callable[[], float | None], float | None], ...]] = (
-    ("samples that a P95 needs", lambda: bounds.trials_needed(0, 0.05), 59),
-    ("samples that a P95 needs with one above it", lambda: bounds.trials_needed(1, 0.05), 93),
-    ("trials that bound a rate by 3 %", lambda: bounds.trials_needed(0, 0.03), 99),
-    ("trials that bound a rate by 3 % with one failure", lambda: bounds.trials_needed(1, 0.03), 157),
-    ("trials that bound a rate by 1 %", lambda: bounds.trials_needed(0, 0.01), 299),
-    ("trials that bound a rate by 0.1 %", lambda: bounds.trials_needed(0, 0.001), 2995),
-    ("rank of the bound of a P95 of 58", lambda: bounds.percentile_upper_rank(58, 0.95), None),
-    ("rank of the bound of a P95 of 59", lambda: bounds.percentile_upper_rank(59, 0.95), 59),
-    ("rank of the bound of a P95 of 120", lambda: bounds.percentile_upper_rank(120, 0.95), 119),
-    ("bound after 0 of 59", lambda: bounds.zero_bound(59), 0.049507609888),
-    ("bound after 1 of 100", lambda: bounds.rate_upper(1, 100), 0.046559811454),
-    ("mean time between failures after 71.9 h", lambda: bounds.mtbf_lower(71.897574565, 0), 24.0),
-    ("mean time between failures after 113.9 h and one", lambda: bounds.mtbf_lower(113.852748441, 1), 24.0),
-)
 _TOLERANCE: Final = 1e-6
 
 
@@ -144,8 +63,10 @@ def _answers() -> Iterator[tuple[str, str]]:
         yield from _edits(run)
 
 
-def _same(got: float | None, expected: float | None) -> bool:
-    if got is None or expected is None:
+def _same(got: float | str | None, expected: float | str | None) -> bool:
+    if expected == UNSAID:
+        return True
+    if not isinstance(got, int | float) or not isinstance(expected, int | float):
         return got is expected
     return abs(got - expected) <= _TOLERANCE * max(1.0, abs(expected))
 
@@ -165,7 +86,7 @@ def _write_run(run: Path) -> Scorecard:
     writer = EvidenceWriter(run, command="self-test")
     for claim, known in KNOWN.items():
         for kind, data in known.entries:
-            writer.record(claim, kind, data, check="self/test_known.py::test_known")
+            writer.record(claim, kind, data, check=f"{CHECK}::test_known")
     log = run / "attached.log"
     log.write_text("a line of a log\n", encoding="utf-8")
     writer.attach("S1.proven", log)
@@ -198,6 +119,12 @@ def _verdicts(card: Scorecard) -> Iterator[tuple[str, str]]:
         "points",
         "" if card.score.overall == SCORE else f"expected {SCORE} points, got {card.score.overall}",
     )
+    for gate in card.gates:
+        yield (
+            f"a gate that is {gate.id}",
+            "" if gate.state == gate.id else f"expected {gate.id}, got {gate.state}",
+        )
+    yield "a failed gate strikes the score", "" if card.score.struck else "expected it struck, it is not"
     yield "status", "" if card.status == 1 else f"expected status 1, got {card.status}"
 
 
@@ -245,28 +172,22 @@ def _words(answer: Answer) -> str:
 
 def _profile() -> Profile:
     title = Text("self-test", "자체 점검")
-    nouns = {_CHECKS: CASES, _ZERO: NOUNS["jobs"], _PERCENTILE: SAMPLES}
-    minimum = {_CHECKS: 5, _ZERO: 59, _PERCENTILE: 1}
     claims = tuple(
         Claim(
             id=name,
             section="known",
             spec=(),
             statement=Text(known.what, known.what),
-            estimator=Estimator(
-                kind=known.kind,
-                unit="s" if known.kind is _PERCENTILE else "fraction",
-                noun=nouns[known.kind],
-                limit=86.0 if known.kind is _PERCENTILE else 0.0,
-                minimum_n=minimum[known.kind],
-                quantile=0.95 if known.kind is _PERCENTILE else None,
-            ),
+            estimator=known.estimator,
             weight=known.weight,
+            needs=known.needs,
+            checks=known.checks,
         )
         for name, known in KNOWN.items()
     )
     section = Section("known", Group.RELIABILITY, title, 1)
-    return Profile("self-test", title, "self-test", (section,), (), claims, Knobs())
+    gates = tuple(Gate(state.value, title, claims) for state, claims in GATES.items())
+    return Profile("self-test", title, "self-test", (section,), gates, claims, Knobs())
 
 
 def _context(profile: Profile) -> RunContext:
@@ -276,7 +197,7 @@ def _context(profile: Profile) -> RunContext:
         commit="", dirty=False, seed=1, profile=profile.name, profile_hash=profile.content_hash, target="",
         target_version="", harness_version="", python="", platform="", cpu_count=1, memory_bytes=1,
     )  # fmt: skip
-    return RunContext(run=run, parts=())
+    return RunContext(run=run, parts=PARTS)
 
 
 def _write(path: Path, value: object) -> None:

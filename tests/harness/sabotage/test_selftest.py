@@ -13,6 +13,7 @@ from readiness.errors import HarnessFailure
 from readiness.evidence import verify
 from readiness.judge import bounds, estimators, verdicts
 from readiness.judge.model import Verdict
+from readiness.judge.profile_model import EstimatorKind
 
 SECONDS_MAX = 1.0
 
@@ -20,7 +21,7 @@ SECONDS_MAX = 1.0
 def test_this_harness_is_sound_and_says_so_quickly() -> None:
     """All known answers are right, within a second (of CPU: the machine may be busy)."""
     began = time.process_time()
-    assert selftest.require_sound_harness() > 30
+    assert selftest.require_sound_harness() > 50
     assert time.process_time() - began < SECONDS_MAX
 
 
@@ -44,7 +45,7 @@ def _slowest_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     percentile = estimators._percentile
     table: Mapping[object, Callable[..., object]] = {
         **estimators._TABLE,
-        selftest.EstimatorKind.PERCENTILE: lambda estimator, seen: percentile(
+        EstimatorKind.PERCENTILE: lambda estimator, seen: percentile(
             estimator, replace(seen, values=tuple(sorted(seen.values)[:-1]))
         ),
     }
