@@ -26,6 +26,14 @@ def verdict_word(status: int) -> Text:
 def verdict_sentence(status: int, claims: Sequence[ClaimResult], gates: Sequence[GateResult]) -> Text:
     """Return "Not ready: 1 of 6 gates failed; 3 of 41 claims are open, 212 more jobs would settle two of them."."""
     word = verdict_word(status)
+    proven = sum(1 for claim in claims if claim.verdict == Verdict.PROVEN)
+    if status == PROVEN and proven < len(claims):
+        left = len(claims) - proven
+        return Text(
+            f"Ready: {proven} of {_claims(claims)} are proven, {left} not applicable, and all {len(gates)} gates hold.",
+            f"출시 가능: 항목 {len(claims)}건 중 {proven}건이 입증되었고 {left}건은 해당 없음이며, "
+            f"필수 조건 {len(gates)}건이 모두 충족되었습니다.",
+        )
     if status == PROVEN:
         return Text(
             f"Ready: all {_claims(claims)} are proven and all {len(gates)} gates hold.",

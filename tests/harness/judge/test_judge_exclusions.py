@@ -1,4 +1,4 @@
-"""A claim that a person leaves out says who, why and until when, and earns nothing by it; old evidence proves nothing."""
+"""A claim that a person leaves out says who, why and until when, and earns nothing by it; old evidence goes."""
 
 from __future__ import annotations
 
@@ -58,6 +58,8 @@ def test_an_excluded_claim_is_not_applicable_and_earns_nothing(until: str) -> No
     assert explain(claim.reason).en == f"Excluded until {until} by Kim: {WHY.en}"
     assert WHY.ko in explain(claim.reason).ko
     assert card.score.overall < 100
+    n = len(card.claims)
+    assert card.sentence.en.startswith(f"Ready: {n - 1} of {n} claims are proven, 1 not applicable, and all")
     assert card.score.reliability < card_of(sample_profile()).score.reliability
     assert card.status == 0
 
