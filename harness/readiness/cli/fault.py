@@ -24,26 +24,26 @@ SEED_MAX: Final = 2**31 - 1
 FOLDER: Final = "faults"
 """Below the reports folder: one folder a play, with logs, history and result."""
 
-STATUSES: Final = {"survived": 0, "failed": 1, "not_run": 2, "error": 3}
+STATUSES: Final = {"survived": 0, "failed": 1, "not_run": 2, "unproven": 2, "error": 3}
 
 DESCRIPTION = """\
 Break the system on purpose and see whether it keeps its promises. A fault is proven active from outside, held, healed,
 and proven healed; then every acknowledged job must end and a new one be done in time. What was seen from outside is
-judged: no job lost, no effect repeated, no stale owner, nothing left behind. A fault that this machine cannot do, or
-that could not be proven, is "not run", never "survived"."""
+judged: no job lost, no effect repeated, no stale owner, nothing left behind. A fault that this machine cannot do is
+"not run", one that could not be proven is "unproven"; neither is ever "survived"."""
 
 EPILOG = """\
 examples:
   readiness fault list                        every fault, and whether this machine can do it
   readiness fault run freeze_worker           play one, with a stack of its own; the last line is the verdict
   readiness fault run two_at_once --seed 8231 the same draw again, as the report names it
-  readiness run --only K.faults               all of them, with the evidence and the ledger in a report
+  readiness run --profile release             all of them, with the evidence and the ledger in a report
 
 A fault is one file of checks/faults/. Copy one, change what is built and broken, and run it by its file's name; the
 top of harness/readiness/faults/act.py says what the keys mean and how to write a new act.
 
 exit status:
-  0 survived   1 a promise was broken   2 not run   3 the harness itself failed   4 bad input
+  0 survived   1 a promise was broken   2 not run, or not proven   3 the harness itself failed   4 bad input
 """
 
 

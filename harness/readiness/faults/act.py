@@ -19,7 +19,8 @@ The engine calls one object of an act once in this order, so it may keep what it
                          Never believe the injector: look at what the victim feels. May wait (scene.wait).
                          --- The fault is held for `hold_seconds`.
     heal(scene)          Idempotent; also called when anything went wrong, on Ctrl-C, and when inject never ran.
-    prove_healed(scene)  Words with figures, or NotActive.
+    prove_healed(scene)  Words with figures, or NotActive. What the target owes by then (scene.expect) is Broken
+                         instead: a target that does not come back must fail, not leave the fault unproven.
                          --- Liveness: every acknowledged job ends, a new job is done. Then the checkers judge.
 
 How to add a scenario
@@ -69,7 +70,10 @@ POLL_SECONDS = 0.02
 
 
 class NotActive(Exception):
-    """The fault, or its end, could not be proven from outside. The scenario shows nothing: NOT_RUN, never passed."""
+    """The fault, or its end, could not be proven from outside. The scenario shows nothing, and never passes.
+
+    Raised in `prepare` it says that this machine or target cannot: not run, as with `missing`.
+    """
 
 
 class Broken(Exception):
@@ -217,6 +221,13 @@ class Scene:
             if time.monotonic() >= deadline:
                 raise NotActive(f"expected within {seconds:g} s: {what}; last seen: {seen!r}")
             time.sleep(POLL_SECONDS)
+
+    def expect(self, look: Callable[[], T], *, seconds: float, what: str) -> T:
+        """As `wait` for what the target owes, not the fault: Broken when it does not come, and the scenario fails."""
+        try:
+            return self.wait(look, seconds=seconds, what=what)
+        except NotActive as late:
+            raise Broken(str(late)) from None
 
     def _there(self, thing: T | None, what: str) -> T:
         if thing is None:

@@ -3,7 +3,7 @@
     missing? -> prepare -> stand -> steady state -> submissions -> inject -> prove active -> hold -> heal
     -> prove healed -> liveness: all acknowledged jobs end, a new one is done -> witnesses -> checkers
 
-A fault that was not proven active, or not proven healed, shows nothing: `not_run`, never `survived`. What the acts do
+A fault that was not proven active, or not proven healed, shows nothing: `unproven`, never `survived`. What the acts do
 is theirs (`acts/`), what is built `stand.py`'s, what is judged `checkers.py`'s.
 """
 
@@ -176,7 +176,7 @@ class _Show:
         try:
             return self._steps(scene, seed)
         except NotActive as unproven:
-            return replace(self._played, outcome="not_run", reason=str(unproven))
+            return replace(self._played, outcome="unproven", reason=str(unproven))
         except Broken as broken:
             return replace(self._played, outcome="failed", reason=str(broken), violations=(str(broken),))
         except (HarnessFailure, TargetError) as failure:
@@ -189,7 +189,10 @@ class _Show:
         scenario = self._scenario
         begin_stand(scene, scenario)
         for act in self._acts.values():
-            act.prepare(scene)
+            try:
+                act.prepare(scene)
+            except NotActive as cannot:
+                return replace(self._played, outcome="not_run", reason=str(cannot))
         self._say("building the stand")
         build_stand(scene, scenario)
         stream = SubmissionStream(scene.lane, scenario.stream, self._history, label=scenario.name, seed=seed)

@@ -10,9 +10,10 @@ from typing import Any
 
 from readiness.errors import HarnessFailure
 
-OUTCOMES = ("survived", "failed", "not_run", "error")
-"""survived: proven active, all promises held, healed. failed: a promise was broken. not_run: this machine cannot, or
-the fault could not be proven. error: the harness could not play it. The last two show nothing, and count as nothing."""
+OUTCOMES = ("survived", "failed", "not_run", "unproven", "error")
+"""survived: proven active, all promises held, healed. failed: a promise was broken. not_run: this machine cannot.
+unproven: the fault or its end could not be proven. error: the harness could not play it. The last three show nothing.
+"""
 
 RESULT_FILE = "result.json"
 
@@ -56,7 +57,7 @@ class Played:
     @property
     def verdict(self) -> str:
         """One line with figures."""
-        if self.outcome in ("not_run", "error"):
+        if self.outcome in ("not_run", "unproven", "error"):
             return f"{self.name}: {self.outcome.replace('_', ' ')}: {self.reason}"
         took = "never" if self.recovery_seconds is None else f"{self.recovery_seconds:.1f} s"
         figures = (

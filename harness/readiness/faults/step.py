@@ -1,13 +1,12 @@
 """The fault step of a run: every scenario, two at a time in processes of their own, and the evidence of it.
 
-A scenario that this machine cannot do, or whose fault was not proven, stands in the ledger as not run and counts for
-nothing. One that the harness could not play ends the step's outcome as an error: silence never passes. What the figures
+A scenario that this machine cannot do stands in the ledger as not run and counts for nothing. One whose fault was not
+proven, or that the harness could not play, leaves the claim about faults open: silence never passes. What the figures
 mean for a claim is left to the judge.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -23,7 +22,7 @@ from readiness.faults.engine import FOLDER
 from readiness.faults.result import Played
 from readiness.faults.scenario import Scenario, load_scenarios
 from readiness.load.series import Fault, merge_series
-from readiness.stack.base import REDIS_URL_VARIABLE
+from readiness.stack.docker import step_environment
 from readiness.stack.processes import ManagedProcess, clean_environment, read_tail, spawn
 
 CHECK = "faults step"
@@ -154,8 +153,8 @@ def _start(plan: FaultPlan, run_dir: Path, scenario: Scenario) -> ManagedProcess
     words = ["--run-dir", str(run_dir), "--scenario", str(plan.root / scenario.file)]
     choice = ["--target", plan.target, "--seed", str(plan.seed_of(scenario))]
     command = [sys.executable, "-m", "readiness.faults", *words, *choice]
-    given = {name: os.environ[name] for name in (REDIS_URL_VARIABLE,) if name in os.environ}
-    return spawn(run_dir, f"fault-{scenario.name}", command, env=clean_environment(given))
+    env = clean_environment(step_environment())
+    return spawn(run_dir, f"fault-{scenario.name}", command, env=env)
 
 
 def _result(
@@ -226,8 +225,11 @@ def _outcome(claim: str, played: Sequence[Played]) -> tuple[str, str]:
     if broken:
         return "error", f"{len(broken)} of {len(played)} faults could not be played: {broken[0].verdict}"
     failed = [one for one in played if one.outcome == "failed"]
+    unproven = [one for one in played if one.outcome == "unproven"]
     if failed and claim == SURVIVED_CLAIM:
         return "failed", f"{len(failed)} of {len(played)} faults: {failed[0].verdict}"
+    if unproven and claim == SURVIVED_CLAIM:
+        return "error", f"{len(unproven)} of {len(played)} faults were not proven: {unproven[0].verdict}"
     return "passed", ""
 
 

@@ -13,7 +13,7 @@ from readiness.evidence.records import ClaimFile
 LEDGER = "fault_ledger"
 """Key of the `facts` record that holds the lines; written by `faults/step.py`."""
 
-OUTCOMES = ("survived", "failed", "not_run", "error")
+OUTCOMES = ("survived", "failed", "not_run", "unproven", "error")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ FAULT_PHRASES: Final[dict[str, Text]] = {
     "ledger.survived": Text("survived", "통과"),
     "ledger.failed": Text("failed", "실패"),
     "ledger.not_run": Text("not run", "미실행"),
+    "ledger.unproven": Text("not proven", "발생 미입증"),
     "ledger.error": Text("not played", "실행 오류"),
     # Faults on the time axis
     "faults.axis": Text("On the time axis", "시간축의 장애 주입"),

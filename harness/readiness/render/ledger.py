@@ -21,6 +21,7 @@ _VERDICTS: Final = {
     "survived": Verdict.PROVEN,
     "failed": Verdict.FAILED,
     "not_run": Verdict.NOT_RUN,
+    "unproven": Verdict.INVALID,
     "error": Verdict.INVALID,
 }
 
@@ -42,7 +43,7 @@ class LedgerRow:
 
 def ledger_rows(card: Scorecard) -> list[LedgerRow]:
     """Every fault of the run: those that failed or could not be played first, then in the order of the catalogue."""
-    order = ("failed", "error", "survived", "not_run")
+    order = ("failed", "error", "unproven", "survived", "not_run")
     return [_row(line) for line in sorted(card.ledger, key=lambda one: order.index(one.outcome))]
 
 

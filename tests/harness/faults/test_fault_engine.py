@@ -244,9 +244,9 @@ def test_a_machine_that_cannot_is_said_before_anything_starts(tmp_path: Path) ->
     ("step", "end", "outcome"),
     [
         ("first.prepare", NotActive("no older version"), "not_run"),
-        ("first.prove_active", NotActive("nothing felt it"), "not_run"),
-        ("second.prove_active", NotActive("nothing felt it"), "not_run"),
-        ("second.prove_healed", NotActive("still there"), "not_run"),
+        ("first.prove_active", NotActive("nothing felt it"), "unproven"),
+        ("second.prove_active", NotActive("nothing felt it"), "unproven"),
+        ("second.prove_healed", NotActive("still there"), "unproven"),
         ("first.inject", Broken("did not stop in time"), "failed"),
         ("first.inject", HarnessFailure("no such program"), "error"),
         ("second.inject", ZeroDivisionError("a defect of the act"), "error"),

@@ -153,6 +153,18 @@ def test_a_fault_that_could_not_be_played_proves_no_claim(tmp_path: Path) -> Non
         assert "no PONG" in outcomes[0].reason
 
 
+def test_a_fault_that_was_not_proven_leaves_the_claim_about_faults_open(tmp_path: Path) -> None:
+    """What the others showed of jobs still counts; that every fault was survived does not."""
+    unproven = replace(NOT_RUN, outcome="unproven")
+    write_evidence(PLAN, tmp_path, [SURVIVED, unproven], seconds=3)
+    outcomes = {
+        claim: observe(file.records, claim=claim, unit="s").outcomes[0].outcome
+        for claim, file in read_all(tmp_path).items()
+    }
+    assert outcomes.pop(SURVIVED_CLAIM) == "error"
+    assert set(outcomes.values()) == {"passed"}
+
+
 def test_without_scenarios_nothing_is_claimed(tmp_path: Path) -> None:
     """An empty folder is skipped, never passed."""
     write_evidence(PLAN, tmp_path, [], seconds=0)

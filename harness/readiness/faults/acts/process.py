@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from readiness.faults.act import BaseAct, Broken, Capabilities, NotActive, Parameter, Scene
-from readiness.targets.base import Lane, TargetError, Worker
+from readiness.targets.base import TERMINAL_STATES, Lane, TargetError, Worker
 
 BUSY_SECONDS = 20.0
 """Until a worker that is up holds a job of the running stream, on a machine with busy cores."""
@@ -46,6 +46,26 @@ def busy_worker(scene: Scene) -> tuple[Worker, set[str]]:
         return [(worker, held[worker.pid]) for worker in scene.live_workers if held.get(worker.pid)]
 
     return scene.rng.choice(scene.wait(look, seconds=BUSY_SECONDS, what="a worker that holds a job"))
+
+
+def taken_over(scene: Scene, held: set[str]) -> set[str]:
+    """Wait until a job that a dead or frozen worker held is taken over, and return those that are.
+
+    NotActive when all of them had just ended: the worker held nothing. Broken when nobody takes them.
+    """
+
+    def look() -> set[str]:
+        return {one.job_id for one in scene.lane.sightings() if one.kind == "taken_over"} & held
+
+    def ended() -> bool:
+        return all(state_of(scene.lane, job) in TERMINAL_STATES for job in held)
+
+    found = scene.expect(
+        lambda: look() or ended(), seconds=LEASE_SETTLES_SECONDS, what="a job of the lost worker taken over"
+    )
+    if isinstance(found, bool):
+        raise NotActive("the worker had just ended all its jobs: it held nothing")
+    return found
 
 
 def refill(scene: Scene, wanted: int) -> None:
@@ -84,10 +104,7 @@ class KillWorker(BaseAct):
             raise NotActive(f"{len(alive)} killed workers are still there")
         jobs = {job for _, held in self._victims for job in held}
 
-        def again() -> set[str]:
-            return {one.job_id for one in scene.lane.sightings() if one.kind == "taken_over"} & jobs
-
-        taken = scene.wait(again, seconds=LEASE_SETTLES_SECONDS, what="a job of a killed worker taken over")
+        taken = taken_over(scene, jobs)
         return f"{len(self._victims)} workers killed with {len(jobs)} jobs in hand, {len(taken)} taken over so far"
 
     def heal(self, scene: Scene) -> None:
@@ -178,10 +195,7 @@ class FreezeWorker(BaseAct):
     def prove_active(self, scene: Scene) -> str:
         """Its jobs were taken over while it is still there."""
 
-        def taken() -> set[str]:
-            return {one.job_id for one in scene.lane.sightings() if one.kind == "taken_over"} & self._held
-
-        seen = scene.wait(taken, seconds=LEASE_SETTLES_SECONDS, what="a job of the frozen worker taken over")
+        seen = taken_over(scene, self._held)
         if not self._victim.alive:
             raise NotActive("the frozen worker is gone")
         time.sleep(self.params.number("seconds"))
@@ -206,7 +220,7 @@ class FreezeWorker(BaseAct):
             return [one.job_id for one in found if one.job_id not in self._held]
 
         before = set(claims())
-        scene.wait(
+        scene.expect(
             lambda: set(claims()) - before or scene.lane.depth() == 0,
             seconds=ANSWER_SECONDS,
             what="the thawed worker back at work",
@@ -290,7 +304,7 @@ class KillApi(BaseAct):
 
     def prove_healed(self, scene: Scene) -> str:
         """It answers."""
-        scene.wait(lambda: _answers(scene.lane), seconds=ANSWER_SECONDS, what="an answer of the API")
+        scene.expect(lambda: _answers(scene.lane), seconds=ANSWER_SECONDS, what="an answer of the API")
         return "the API answers again"
 
 

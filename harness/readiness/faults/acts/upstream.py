@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from readiness.checking.history import requests_of
-from readiness.faults.act import BaseAct, NotActive, Parameter, Scene
+from readiness.faults.act import BaseAct, Parameter, Scene
 from readiness.targets.base import JsonValue
 
 PROOF_SECONDS = 20.0
@@ -61,10 +61,5 @@ class Upstream(BaseAct):
             later = requests_of(scene.lane.embedding_log())[self._healed_at :]
             return sum(one.status == HEALTHY for one in later)
 
-        try:
-            count = scene.wait(well, seconds=PROOF_SECONDS, what="a proper answer of the embedding API")
-        except NotActive:
-            if scene.lane.depth() or scene.lane.in_flight():
-                raise
-            return "no work is left that would ask"
+        count = scene.expect(well, seconds=PROOF_SECONDS, what="a proper answer of the embedding API")
         return f"{count} requests answered properly since"

@@ -41,7 +41,7 @@ class MixedVersions(BaseAct):
         leaving.stop()
         self._old: Worker = scene.lane.start_worker(settings=self._older.settings, prefix=scene.worker_prefix)
         each = int(self.params.number("each"))
-        scene.wait(
+        scene.expect(
             lambda: self._done_by({self._old.pid}, scene) >= each,
             seconds=WORK_SECONDS,
             what=f"{each} jobs of the present API done by the older worker",
@@ -53,7 +53,7 @@ class MixedVersions(BaseAct):
     def prove_active(self, scene: Scene) -> str:
         """Both versions do jobs of both versions' APIs."""
         each = int(self.params.number("each"))
-        scene.wait(
+        scene.expect(
             lambda: self._done_by(self._new, scene) - self._before >= each,
             seconds=WORK_SECONDS,
             what=f"{each} jobs of the older API done by present workers",

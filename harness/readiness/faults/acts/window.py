@@ -69,7 +69,7 @@ class KillBeforeReport(BaseAct):
         def done() -> bool:
             return scene.lane.status(job).state == "done"
 
-        scene.wait(done, seconds=ANSWER_SECONDS, what=f"{job} done by another worker")
+        scene.expect(done, seconds=ANSWER_SECONDS, what=f"{job} done by another worker")
         effects = sum(effect.job_id == job for effect in scene.lane.effects())
         return f"{job} is done, with {effects} effect{'s' if effects != 1 else ''}"
 
