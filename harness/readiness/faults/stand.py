@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from readiness.errors import HarnessFailure
 from readiness.faults.act import FaultProxy, Scene
 from readiness.faults.scenario import Scenario, Stand
-from readiness.stack.redis import start_private_redis
+from readiness.stack.redis import DOCKER, start_private_redis
 
 PROXY_MODULE = "readiness.faults.proxy"
 START_SECONDS = 45.0
@@ -54,7 +54,9 @@ def build_stand(scene: Scene, scenario: Scenario) -> None:
 
 def _start_own_redis(scene: Scene) -> None:
     provider = scene.stack.redis_provider
-    wanted = "auto" if provider == "external" else provider
+    # A prefix puts the server on a disk or library of this machine: a container has its own.
+    ours = provider == "external" or (provider == DOCKER and scene.redis_prefix)
+    wanted = "auto" if ours else provider
     server = start_private_redis(
         scene.run_dir,
         f"redis-{scene.name}",

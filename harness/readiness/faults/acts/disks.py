@@ -79,7 +79,8 @@ class RedisDiskFull(OwnRedis):
 
 
 class TempDiskFull(BaseAct):
-    """The disk under the workers' temporary folder is full: jobs fail with DISK_FULL, wait, and succeed later."""
+    """The disk under the workers' temporary folder is full: jobs fail with
+    RESOURCE_EXHAUSTED, wait, and succeed later."""
 
     harms_any_worker = False
     SIZE = "8m"
@@ -106,11 +107,14 @@ class TempDiskFull(BaseAct):
         def failed() -> list[str]:
             lines = scene.lane.log_lines()
             return [
-                str(line.get("job_id")) for line in lines if "DISK_FULL" in str(line) and line.get("job_id")
+                str(line.get("job_id"))
+                for line in lines
+                if "RESOURCE_EXHAUSTED" in str(line) and line.get("job_id")
             ]
 
-        jobs = scene.wait(failed, seconds=FELT_SECONDS, what="a job that failed with DISK_FULL")
-        return f"the disks of {len(self._said)} workers are full, {len(set(jobs))} jobs failed with DISK_FULL so far"
+        jobs = scene.wait(failed, seconds=FELT_SECONDS, what="a job that failed with RESOURCE_EXHAUSTED")
+        count = len(set(jobs))
+        return f"the disks of {len(self._said)} workers are full, {count} jobs failed with RESOURCE_EXHAUSTED so far"
 
     def heal(self, scene: Scene) -> None:
         """Remove the fillers."""

@@ -18,7 +18,7 @@ from readiness.errors import HarnessFailure
 from readiness.faults.act import BaseAct, Capabilities, NotActive, Parameter, Scene
 from readiness.faults.sentinels import folder_of
 from readiness.stack.processes import StackError
-from readiness.stack.redis import RedisServer, start_private_redis
+from readiness.stack.redis import start_private_redis
 
 ASK_SECONDS = 1.0
 BACK_SECONDS = 20.0
@@ -187,7 +187,7 @@ class ReadOnlyRedis(OwnRedis):
         )
         scene.cleanup.callback(twin.stop)
         with redis.Redis.from_url(twin.url) as other, admin(scene, seconds=5.0) as own:
-            other.execute_command("REPLICAOF", "127.0.0.1", _port(scene.own_redis))
+            other.execute_command("REPLICAOF", *scene.own_redis.peer)
             scene.wait(
                 lambda: (
                     cast("dict[str, object]", other.info("replication")).get("master_link_status") == "up"
@@ -197,7 +197,7 @@ class ReadOnlyRedis(OwnRedis):
             )
             own.wait(1, 2000)
             other.execute_command("REPLICAOF", "NO", "ONE")
-            own.execute_command("REPLICAOF", "127.0.0.1", _port(twin))
+            own.execute_command("REPLICAOF", *twin.peer)
 
     def prove_active(self, scene: Scene) -> str:
         """A write is refused."""
@@ -227,7 +227,9 @@ class MemoryFull(OwnRedis):
 
     def prove_active(self, scene: Scene) -> str:
         """OOM is the answer."""
-        said = scene.wait(lambda: _with(refusal(scene), "maxmemory"), seconds=5.0, what="a write refused with OOM")
+        said = scene.wait(
+            lambda: _with(refusal(scene), "maxmemory"), seconds=5.0, what="a write refused with OOM"
+        )
         return f"a write is refused: {said}"
 
     def heal(self, scene: Scene) -> None:
@@ -239,10 +241,6 @@ class MemoryFull(OwnRedis):
 
 def _with(said: str, word: str) -> str:
     return said if word in said else ""
-
-
-def _port(server: RedisServer) -> int:
-    return int(server.url.rpartition(":")[2].partition("/")[0])
 
 
 def _append_only_file(scene: Scene) -> Path:
