@@ -10,9 +10,11 @@ from typing import Final
 
 from readiness.judge.model import Text
 from readiness.render.catalogue_faults import FAULT_PHRASES
+from readiness.render.catalogue_judge import JUDGE_PHRASES
 
 PHRASES: Final[dict[str, Text]] = {
     **FAULT_PHRASES,
+    **JUDGE_PHRASES,
     # Verdicts, states, bands
     "verdict.proven": Text("PROVEN", "입증"),
     "verdict.failed": Text("FAILED", "실패"),
@@ -67,16 +69,12 @@ PHRASES: Final[dict[str, Text]] = {
     ),
     "score.how": Text("How the score is made", "점수 산정 방식"),
     "score.explained": Text(
-        "Only PROVEN earns points: a section is worth floor(100 × proven weight / total weight). The "
-        "overall score is "
-        "the smaller of the weighted mean and the worst section plus 20. What was not run or stays open "
-        "counts as "
-        "unknown, never as passed.",
-        "입증된 항목만 점수를 얻습니다. 영역 점수는 100 × 입증 가중치 / 전체 가중치를 내림한 값이며, 전체 "
-        "종합 점수는 "
-        "가중 평균과 ‘최저 영역 점수 + 20’ 중 작은 값입니다. 실행되지 않았거나 미확정인 항목은 통과로 치지 "
-        "않고 미확인으로 "
-        "집계합니다.",
+        "Only PROVEN earns points, and only for what its checks have been seen to catch: a section is worth floor(100 "
+        "× earned weight / total weight). The overall score is the smaller of the weighted mean and the worst section "
+        "plus 20. What was not run or stays open counts as unknown, never as passed.",
+        "입증된 항목만, 그 검사가 잡아낸 것으로 확인된 만큼 점수를 얻습니다. 영역 점수는 100 × 획득 가중치 / 전체 "
+        "가중치를 내림한 값이며, 전체 종합 점수는 가중 평균과 ‘최저 영역 점수 + 20’ 중 작은 값입니다. 실행되지 "
+        "않았거나 미확정인 항목은 통과로 치지 않고 미확인으로 집계합니다.",
     ),
     # The parts' headings
     "part.changes": Text("What changed", "이전 실행 대비 변화"),
@@ -285,14 +283,6 @@ PHRASES: Final[dict[str, Text]] = {
     "chart.recoveries.axis": Text("Time to recover, {unit}", "복구 시간, {unit}"),
     "chart.recoveries.order": Text("Fault number", "장애 주입 순번"),
     # 11 - 13
-    "detection.not_run": Text(
-        "Not measured in this version; the sabotage suite is not part of this run, so nothing says how many "
-        "planted "
-        "defects these checks would notice.",
-        "이 버전에서는 측정하지 않습니다. 결함 주입 시험이 이번 실행에 포함되지 않아, 이 검사들이 심어 둔 "
-        "결함을 얼마나 "
-        "잡아내는지 알 수 없습니다.",
-    ),
     "limits.none": Text(
         "The judge recorded no limits for this run.", "이번 실행에 대해 기록된 한계가 없습니다."
     ),
@@ -325,12 +315,6 @@ PHRASES: Final[dict[str, Text]] = {
         "There was no base to compare the thresholds with.", "임계값을 비교할 기준이 없었습니다."
     ),
     "appendix.steps": Text("Steps", "실행 단계"),
-    "appendix.attempts": Text(
-        "These are all attempts of this run: the harness repeats no step by itself. Thresholds are those of the "
-        "profile.",
-        "이번 실행의 모든 시도입니다. 하네스는 단계를 자동으로 재시도하지 않으며, 임계값은 프로파일에 정의된 "
-        "값 그대로입니다.",
-    ),
     "appendix.digests": Text("Digests of the evidence", "증거 해시값"),
     "appendix.digests.count": Text("Evidence files of {count} claims", "항목 {count}건의 증거 파일"),
     "env.command": Text("Command", "명령"),

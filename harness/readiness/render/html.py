@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 
 from readiness.judge.figures import plain
 from readiness.judge.model import ClaimResult, GateState, Scorecard, Term, Text
-from readiness.render import figures
+from readiness.render import detection, figures
 from readiness.render.claims import ISSUE_ORDER, fault_name, issues_of, sentence, sla_rows
 from readiness.render.escape import clip, one_line, visible
 from readiness.render.ledger import ledger_rows, ledger_sum
@@ -121,6 +121,10 @@ def render_html(card: Scorecard, *, lang: Lang) -> str:
         "charts": charts_of(card),
         "ledger_sum": ledger_sum(card),
         "ledger": ledger_rows(card),
+        "detection_sentences": detection.detection_sentences(card),
+        "detection_rows": detection.detection_rows(card),
+        "unnoticed": detection.unnoticed(card),
+        "attempts_sentence": detection.attempts_sentence(card),
         "faults": _faults(card),
         "faults_left_out": max(0, len(card.charts.faults) - FAULT_ROWS_MAX),
         "fault_claims": [claim for claim in card.claims if claim.fault],
@@ -213,6 +217,9 @@ def _environment_of(card: Scorecard) -> Environment:
         claims_of=lambda section: [claims[item] for item in section.claims if item in claims],
         is_issue=lambda claim: claim.id in issues,
         split_measured=figures.split_measured,
+        claim_detection_words=detection.claim_detection_words,
+        chance_words=detection.chance_words,
+        failed_claims=detection.failed_claims,
         amount=figures.amount,
         points=figures.points,
         seconds=figures.seconds,

@@ -11,7 +11,8 @@ from html import escape as escape_html
 from typing import Final
 
 from readiness.judge.model import ClaimResult, Scorecard, Text, Verdict
-from readiness.render import figures
+from readiness.judge.pooling import Attempt
+from readiness.render import detection, figures
 from readiness.render.claims import issues_of, sentence
 from readiness.render.escape import clip, one_line
 from readiness.render.ledger import ledger_rows, ledger_sum
@@ -190,13 +191,37 @@ def _closing(card: Scorecard, lang: Lang) -> str:
     return "\n\n".join(
         [
             f"### {word('part.limits', lang)}\n\n{limits}",
-            f"### {word('part.detection', lang)}\n\n{word('detection.not_run', lang)}",
+            _detection(card, lang),
             f"### {word('recommendations', lang)}\n\n{advice or word('recommendations.none', lang)}",
             f"### {word('conclusion', lang)}\n\n{_say(card.conclusion, lang)}",
             *_loosened(card, lang),
             f"{word('appendix.verify', lang)}: {_code(f'readiness verify {card.run.id}')}",
         ]
     )
+
+
+def _detection(card: Scorecard, lang: Lang) -> str:
+    """What the checks can notice, and each planted defect that they did not notice as they should."""
+    said = [_say(text, lang) for text in detection.detection_sentences(card)]
+    rows = [
+        (f"{_code(one.id)} {_safe(one.title)}", _code(one.expected), word(f"detection.{one.outcome}", lang))
+        for one in detection.unnoticed(card)
+    ]
+    head = [word(f"col.{name}", lang) for name in ("defect", "expected", "outcome")]
+    parts = [f"### {word('part.detection', lang)}", " ".join(said), *([_table(head, rows)] if rows else [])]
+    if card.attempts:
+        parts += [f"### {word('attempts', lang)}", _say(detection.attempts_sentence(card), lang)]
+        parts.append("\n".join(f"- {_attempt(one, lang)}" for one in card.attempts))
+    return "\n\n".join(parts)
+
+
+def _attempt(attempt: Attempt, lang: Lang) -> str:
+    ended = word("attempts.unfinished", lang)
+    if attempt.status is not None:
+        ended = word("attempts.ended", lang, status=attempt.status)
+    failed = ", ".join(_code(claim) for claim in detection.failed_claims(attempt))
+    tail = f", {word('attempts.failed', lang)}: {failed}" if failed else ""
+    return f"{_code(attempt.run)}: {_safe(ended)}{tail}"
 
 
 def _loosened(card: Scorecard, lang: Lang) -> list[str]:

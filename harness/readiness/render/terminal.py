@@ -15,6 +15,7 @@ from rich.text import Text as Line
 
 from readiness.judge.model import Band, ClaimResult, GateState, Scorecard, Verdict
 from readiness.render.claims import issues_of, sentence
+from readiness.render.detection import detection_line
 from readiness.render.escape import clip, one_line
 from readiness.render.figures import split_measured
 from readiness.render.words import VERDICT_WORDS, Lang, in_lang, word
@@ -119,6 +120,8 @@ class _Printer:
             self._line(Line("  " + word("terminal.more", self.lang, count=len(rest) - OPEN_MAX), style="dim"))
         if left_out:
             self._line(Line("  " + word("terminal.left_out", self.lang, count=len(left_out)), style="dim"))
+        if detected := detection_line(self.card):
+            self._wrapped(in_lang(detected, self.lang), indent=2)
         label = word("terminal.report", self.lang)
         self._whole(Line(f"  {label} {one_line(report)}"))
         style = _STATUS_STYLES.get(self.card.status, "bold magenta")

@@ -119,4 +119,4 @@ def test_hostile_text_reaches_no_terminal(hostile: Scorecard) -> None:
     lines = shown(card)
     assert not re.search("[\x1b\x07\x00\u202e]", "\n".join(lines))
     assert any("[red]x[/red]" in line for line in lines)
-    assert len("\n".join(lines)) < 60_000
+    assert len("\n".join(lines)) < 1_000 * CLAIMS + 20_000

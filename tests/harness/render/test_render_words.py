@@ -9,6 +9,7 @@ from string import Formatter
 import pytest
 
 from readiness.errors import BadInput
+from readiness.judge.detection import CapState, Noticed
 from readiness.judge.ledger import OUTCOMES
 from readiness.judge.model import GateState, PartState, Status, Term, Verdict
 from readiness.judge.profile_model import EstimatorKind
@@ -40,6 +41,8 @@ def computed_keys() -> set[str]:
     keys |= {f"chart.{panel}" for panel in PANEL_ORDER}
     keys |= {f"series.{label}" for _, label, _, _ in KNOWN_SERIES.values()}
     keys |= {f"ledger.{outcome}" for outcome in OUTCOMES}
+    keys |= {f"claim.detection.{state}" for state in CapState}
+    keys |= {f"detection.{outcome}" for outcome in Noticed if outcome != Noticed.NOT_JUDGED}
     return keys | {f"band.{name}" for name in ("proven", "unknown", "failed")}
 
 
