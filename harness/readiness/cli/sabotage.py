@@ -107,16 +107,20 @@ def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     if not chosen and not arguments.clean:
         raise BadInput("expected a sabotage to try or --clean N, got neither")
     out = arguments.out or (None if arguments.catalogue else top / DETECTION_FILE)
+    # Of what is copied now: the checkout may be edited while its copies are tried.
+    place = gather(top)
+    checks = claim_digests(top, [claim for profile in profiles.values() for claim in profile.claims])
+    all_checks = tree_digest(top / "checks")
     interrupts.in_order()
     with Progress() as progress:
         campaign = _run(arguments, top, chosen, profiles, progress)
     document = merged(
         read_detection(out),
         campaign,
-        commit=gather(top).commit,
+        commit=place.commit + ("+dirty" if place.dirty else ""),
         known=[sabotage.id for sabotage in catalogue],
-        checks=claim_digests(top, [claim for profile in profiles.values() for claim in profile.claims]),
-        all_checks=tree_digest(top / "checks"),
+        checks=checks,
+        all_checks=all_checks,
     )
     if out:
         write_detection(out, document)
