@@ -61,14 +61,16 @@ def merged(
 ) -> Document:
     """Return ``before`` with what ``campaign`` found. ``known`` are the catalogue's ids in its order."""
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    ran = {one.sabotage.claim for one in campaign.judged}
+    # Of what could not be judged nothing new is known.
+    judged = [one for one in campaign.judged if one.outcome is not Outcome.NOT_JUDGED]
+    ran = {one.sabotage.claim for one in judged}
     other = {claim for claim in ran if before["checks"].get(claim, "") != checks.get(claim, "")}
     entries = {
         str(entry["id"]): entry
         for entry in before["sabotages"]
         if entry.get("id") in known and entry.get("expected") not in other
     }
-    entries |= {one.sabotage.id: _entry(one, commit, now) for one in campaign.judged}
+    entries |= {one.sabotage.id: _entry(one, commit, now) for one in judged}
     order = list(known)
     clean = before["clean_runs"]
     same = clean.get("checks") == all_checks
@@ -88,7 +90,7 @@ def merged(
             **{claim: digest for claim, digest in before["checks"].items() if claim in checks},
             **{
                 one.sabotage.claim: checks[one.sabotage.claim]
-                for one in campaign.judged
+                for one in judged
                 if one.sabotage.claim in checks
             },
         },

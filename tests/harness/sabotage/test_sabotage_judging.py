@@ -127,6 +127,10 @@ def test_a_subset_keeps_what_was_known_of_the_others(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert (second["clean_runs"]["runs"], second["clean_runs"]["false_alarms"]) == (7, 1)
     assert second["checks"] == {"C1.backoff": "d1"}
+    unjudged = merged(
+        second, campaign(not_judged(DEFECT, "unfit")), **{**how, "checks": {"C1.backoff": "d2"}}
+    )
+    assert (unjudged["sabotages"], unjudged["checks"]) == (second["sabotages"], second["checks"])
     retried = merged(second, campaign(missed), **{**how, "checks": {"C1.backoff": "d2"}})
     assert [entry["id"] for entry in retried["sabotages"]] == ["R1"]
     changed = merged(second, campaign(runs=1), **{**how, "all_checks": "other"})
