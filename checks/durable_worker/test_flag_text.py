@@ -20,7 +20,7 @@ from readiness.targets.ragworker_keys import fresh_api
 # Spec A1: true is one of four words in any case; false is everything else, so that a typing mistake starts nothing.
 YES = ("true", "1", "yes", "on")
 NO = ("false", "0", "no", "off")
-TEXTS = 60
+TEXTS = 30
 CHANGES = 6  # of the flag, each in the middle of a request
 ANSWER_SECONDS = 10.0
 FINISH_SECONDS = 20.0

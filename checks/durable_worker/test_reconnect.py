@@ -16,7 +16,7 @@ from readiness.checking.ends import ends_of, state_of
 from readiness.checking.recorder import ClaimEvidence
 from readiness.documents import Document
 
-AWAY_SECONDS = 5.0
+AWAY_SECONDS = 4.5
 SETTLED_SECONDS = 2.5  # by then the pauses have grown to their longest, about a second
 PAUSE_SECONDS = 1.0  # the longest pause, around which the true ones have to be spread
 SAME_MOMENT_SECONDS = 0.03
