@@ -141,7 +141,7 @@ def test_evidence_counts_what_was_proven_active_only(tmp_path: Path) -> None:
     assert [one.outcome for one in seen[SURVIVED_CLAIM].outcomes] == ["failed"]
     assert {one.outcome for claim in FAULT_CLAIMS[1:] for one in seen[claim].outcomes} == {"passed"}
     ledger = [record.data[LEDGER] for record in files[SURVIVED_CLAIM].records if LEDGER in record.data]
-    assert [line["name"] for line in ledger[0]] == ["kill_worker", "freeze_worker", "dns"]  # type: ignore[union-attr, index]
+    assert [line["name"] for line in ledger[0]] == ["kill_worker", "freeze_worker", "dns"]  # type: ignore[union-attr, index]  # JSON of our own
 
 
 def test_a_fault_that_could_not_be_played_proves_no_claim(tmp_path: Path) -> None:

@@ -19,6 +19,11 @@ LEASE_SETTLES_SECONDS = 12.0
 """After a worker died or was frozen: its lease of some seconds, takeovers every 0.5 s, a busy machine."""
 
 ANSWER_SECONDS = 20.0
+STUCK_SECONDS = 1.0
+"""A job that is held for so long waits for the slow embedding API: the others take a tenth of it."""
+
+HANDED_BACK = "released"
+"""The outcome by which a stopping worker gives a job back unblamed."""
 
 
 def jobs_in_hand(lane: Lane) -> dict[int, set[str]]:
@@ -133,7 +138,7 @@ class StopWorkers(BaseAct):
     def inject(self, scene: Scene) -> None:
         """Stop one after the other, each while it holds jobs; replacements start afterwards."""
         if self.params.number("slow_ms"):
-            scene.lane.script_embedding([], latency_ms=int(self.params.number("slow_ms")))
+            self._slow_down(scene)
         self._stopped: list[tuple[int, set[str], float]] = []
         self._wanted = len(scene.live_workers)
         limit = self.params.number("within")
@@ -159,7 +164,11 @@ class StopWorkers(BaseAct):
                 f"{len(left)} jobs were neither finished nor handed back by a worker that stopped in order"
             )
         slowest = max(took for _, _, took in self._stopped)
-        return f"{len(self._stopped)} workers stopped with {len(held)} jobs in hand, the slowest in {slowest:.1f} s"
+        back = held & {one.job_id for one in scene.lane.sightings() if one.outcome == HANDED_BACK}
+        if self.params.number("slow_ms") and not back:
+            raise Broken(f"{len(held)} jobs that could not finish in time, and none was handed back")
+        stopped = f"{len(self._stopped)} of {self._wanted} workers stopped, the slowest in {slowest:.1f} s"
+        return f"{stopped}, with {len(held)} jobs in hand, {len(back)} of them handed back"
 
     def heal(self, scene: Scene) -> None:
         """As many workers as before."""
@@ -170,6 +179,20 @@ class StopWorkers(BaseAct):
     def prove_healed(self, scene: Scene) -> str:
         """Counted by processes."""
         return f"{len(scene.live_workers)} workers are up"
+
+    def _slow_down(self, scene: Scene) -> None:
+        """Make the embedding API slow, and wait until a worker has held the same job for longer than it took before."""
+        scene.lane.script_embedding([], latency_ms=int(self.params.number("slow_ms")))
+
+        def held() -> set[str]:
+            return {job for jobs in jobs_in_hand(scene.lane).values() for job in jobs}
+
+        def stuck() -> set[str]:
+            before = held()
+            time.sleep(STUCK_SECONDS)
+            return before & held()
+
+        scene.wait(stuck, seconds=BUSY_SECONDS, what="a job that takes long")
 
 
 class FreezeWorker(BaseAct):
