@@ -8,8 +8,9 @@ ARGS ?=
 # Tests mostly wait for processes; three at a time keep two cores busy.
 TEST_PROCESSES ?= 3
 
-# Debian packages with the real parts: Redis and Sentinel, Prometheus, Alertmanager, a browser, fonts for Korean.
-SERVICES := redis-server redis-sentinel prometheus prometheus-alertmanager chromium chromium-driver \
+# Debian packages with the real parts: Redis and Sentinel, Prometheus, Alertmanager, PostgreSQL and Docker (the tests
+# make images of the former and start a daemon of their own), a browser, fonts for Korean.
+SERVICES := redis-server redis-sentinel prometheus prometheus-alertmanager chromium chromium-driver docker.io postgresql \
             poppler-utils fonts-noto-cjk iptables iproute2 faketime
 
 .DEFAULT_GOAL := help
@@ -67,7 +68,7 @@ dashboards: $(STAMP) ## Build the committed dashboard JSON from its source
 
 lock: $(STAMP) ## Resolve requirements.txt anew (every platform and Python, hashed, no index URL)
 	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
-	@$(VENV)/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	@$(VENV)/lock/bin/uv pip compile pyproject.toml --extra dev --extra docker --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --output-file requirements.txt --upgrade --quiet
 
 bench-lock: $(STAMP) ## Resolve the peers' environments anew, from bench/requirements-*.in

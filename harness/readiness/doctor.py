@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from readiness.judge.model import Text
 from readiness.stack import alertmanager, prometheus, redis
 from readiness.stack.binaries import at_least, embedded_redis_program, find_program, version_of
+from readiness.stack.docker import DEFAULT_IMAGES, image_of
 
 ASK_SECONDS = 5.0
 """How long a daemon or a font list may take to answer."""
@@ -72,9 +74,17 @@ def _distribution(name: str) -> str | None:
 
 
 def _docker() -> str | None:
-    """The daemon's version: a client without a daemon starts nothing."""
+    """The daemon's version and which default images are here: a client without a daemon starts nothing."""
     program = find_program("docker")
-    return _ask(program, "version", "--format", "{{.Server.Version}}") if program else None
+    version = _ask(program, "version", "--format", "{{.Server.Version}}") if program else None
+    if program is None or version is None:
+        return None
+    here = [
+        part for part in DEFAULT_IMAGES if _ask(program, "image", "inspect", "-f", "{{.Id}}", image_of(part))
+    ]
+    if find_spec("testcontainers") is None:
+        return f"{version}, without the package testcontainers"
+    return f"{version}, images: {', '.join(here) or 'none'}"
 
 
 def _postgres() -> str | None:
@@ -168,17 +178,17 @@ _PARTS = (
         "docker",
         _docker,
         Text(
-            en="parts in containers instead of local programs (not used by this version)",
-            ko="로컬 프로그램 대신 컨테이너를 사용합니다(이 버전에서는 사용하지 않습니다).",
+            en="parts in containers: --redis docker, --sql docker, --monitoring docker",
+            ko="구성 요소를 컨테이너로 실행합니다: --redis docker, --sql docker, --monitoring docker",
         ),
-        "apt install docker.io, and start its daemon",
+        "apt install docker.io, and start its daemon; pip install 'readiness[docker]'",
     ),
     _Part(
         "postgres",
         _postgres,
         Text(
-            en="PostgreSQL instead of SQLite (not used by this version)",
-            ko="SQLite 대신 PostgreSQL을 사용합니다(이 버전에서는 사용하지 않습니다).",
+            en="images for tests of --sql docker are made of it (our own tests only)",
+            ko="--sql docker 시험용 이미지를 만드는 데 사용합니다(자체 테스트 전용).",
         ),
         "apt install postgresql",
     ),

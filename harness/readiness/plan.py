@@ -24,8 +24,8 @@ from readiness.judge.model import Baseline, Language
 from readiness.judge.profile import Profile, load_profile
 from readiness.provenance import Provenance, gather
 from readiness.root import Root, find_root
-from readiness.stack.base import MASK
-from readiness.stack.redis import require_redis
+from readiness.stack.assembly import require_parts
+from readiness.stack.base import MASK, StackPlan
 from readiness.targets import check_target
 
 SEED_MAX = 2**31 - 1
@@ -40,6 +40,9 @@ class Choices:
     documents: Path | None = None
     redis: str = "auto"
     monitoring: bool = True
+    monitoring_in: str = "local"
+    sql: str = "sqlite"
+    images: tuple[str, ...] = ()
     api_port: int = 0
     only: tuple[str, ...] = ()
     seed: int | None = None
@@ -48,6 +51,19 @@ class Choices:
     reports: Path | None = None
     resume: Path | None = None
     base: str | None = None
+
+    def stack(self, root: Path) -> StackPlan:
+        """The stack that these choices ask for; `root` is the content root."""
+        return StackPlan(
+            redis=self.redis,
+            monitoring=self.monitoring,
+            monitoring_in=self.monitoring_in,
+            sql=self.sql,
+            images=self.images,
+            root=root,
+            # The routes are examined, not the patience of their waits: 20 s shorter, same routing and inhibition.
+            compress_notifications=True,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +100,9 @@ class Plan:
             "root_origin": self.root.origin,
             "redis": _without_passwords(self.choices.redis),
             "monitoring": self.choices.monitoring,
+            "monitoring_in": self.choices.monitoring_in,
+            "sql": self.choices.sql,
+            "images": list(self.choices.images),
             "api_port": self.choices.api_port,
             "only": list(self.choices.only),
             "lang": self.choices.lang,
@@ -119,7 +138,7 @@ def make_plan(choices: Choices, *, argv: Sequence[str]) -> Plan:
             raise BadInput(
                 f"--only {claim}: the profile has no such claim. It has: {', '.join(sorted(known))}."
             )
-    require_redis(choices.redis)
+    require_parts(choices.stack(root.path))
     if choices.api_port:
         _require_free_port(choices.api_port, flag="--api-port")
     now = datetime.now(UTC)

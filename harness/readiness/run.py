@@ -36,7 +36,7 @@ from readiness.previous import previous_run
 from readiness.progress import Progress
 from readiness.resume import NOTHING_EARLIER, Earlier, read_earlier, reopen
 from readiness.selftest import require_sound_harness
-from readiness.stack import Stack, StackPlan, sweep_stray
+from readiness.stack import Stack, sweep_containers, sweep_stray
 from readiness.targets import open_target
 from readiness.targets.base import Lane, TargetError
 from readiness.timeline import gather_timeline
@@ -52,7 +52,7 @@ def execute(plan: Plan, progress: Progress) -> tuple[Scorecard, Path]:
     """
     with progress.step("self-test"):
         require_sound_harness()
-    ended = sweep_stray(plan.root.runs)
+    ended, removed = sweep_stray(plan.root.runs), sweep_containers(plan.root.runs)
     earlier = _open(plan)
     run_dir = plan.run_dir
     _introduce(plan, progress)
@@ -60,6 +60,8 @@ def execute(plan: Plan, progress: Progress) -> tuple[Scorecard, Path]:
         progress.note(f"resumed: {len(earlier.finished)} checks and steps are finished already")
     if ended:
         progress.note(f"ended {ended} processes that a crashed earlier run had left")
+    if removed:
+        progress.note(f"removed {removed} containers that a crashed earlier run had left")
     notebook = _Notebook(plan, run_dir, progress, earlier)
     notebook.write()
     try:
@@ -96,15 +98,8 @@ def _asked(plan: Plan, claims: Sequence[str]) -> tuple[str, ...]:
 
 
 def _measure(plan: Plan, run_dir: Path, progress: Progress, notebook: _Notebook, earlier: Earlier) -> None:
-    stack_plan = StackPlan(
-        redis=plan.choices.redis,
-        monitoring=plan.choices.monitoring,
-        root=plan.root.path,
-        # The routes are examined, not the patience of their waits: 20 s shorter, same routing and inhibition.
-        compress_notifications=True,
-    )
     with progress.step("stack"):
-        stack = Stack.start(stack_plan, run_dir, notify=progress.waiting)
+        stack = Stack.start(plan.choices.stack(plan.root.path), run_dir, notify=progress.waiting)
     with stack:
         notebook.parts = stack.info.parts
         _require_same_parts(earlier, stack.info.parts)

@@ -17,7 +17,7 @@ from pathlib import Path
 from readiness.checking.session import DOCUMENTS_VARIABLE, RUN_VARIABLE
 from readiness.errors import HarnessFailure
 from readiness.evidence import read_all
-from readiness.stack.base import REDIS_URL_VARIABLE
+from readiness.stack.docker import step_environment
 from readiness.stack.processes import ManagedProcess, clean_environment, read_tail, spawn
 
 LOG_NAME = "checks"
@@ -113,9 +113,8 @@ def _environment(run_dir: Path, documents: Path | None) -> dict[str, str]:
         "HYPOTHESIS_STORAGE_DIRECTORY": str(run_dir / "data" / "hypothesis"),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        **step_environment(),
     }
-    if REDIS_URL_VARIABLE in os.environ:
-        settings[REDIS_URL_VARIABLE] = os.environ[REDIS_URL_VARIABLE]
     if documents is not None:
         settings[DOCUMENTS_VARIABLE] = str(documents.resolve())
     return clean_environment(settings)

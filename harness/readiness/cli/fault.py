@@ -118,7 +118,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from readiness.faults.engine import play_and_shrink  # noqa: PLC0415 - as above
     from readiness.faults.scenario import find_scenario  # noqa: PLC0415 - as above
     from readiness.root import find_root  # noqa: PLC0415 - as above
-    from readiness.stack import Stack, StackPlan, sweep_stray  # noqa: PLC0415 - as above
+    from readiness.stack import Stack, StackPlan, sweep_containers, sweep_stray  # noqa: PLC0415 - as above
     from readiness.stack.redis import require_redis  # noqa: PLC0415 - as above
     from readiness.targets import TARGETS, open_target  # noqa: PLC0415 - as above
 
@@ -137,6 +137,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     tell(f"{scenario.name} (row {scenario.row or '-'}): {scenario.title.en}; seed {seed}")
     interrupts.in_order()
+    if removed := sweep_containers(folder):
+        tell(f"removed {removed} containers that a crashed earlier play had left")
     if ended := sweep_stray(folder):
         tell(f"ended {ended} processes that a crashed earlier play had left")
     with Stack.start(StackPlan(redis=arguments.redis, monitoring=False), run_dir, notify=tell) as stack:

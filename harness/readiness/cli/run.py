@@ -24,6 +24,7 @@ examples:
   readiness run --documents ~/papers              your own .txt .md .rst .html .pdf files
   readiness run --redis embedded --no-monitoring  only what the wheels carry, as on a fresh machine
   readiness run --redis redis://127.0.0.1:6379/9  a Redis that is already there
+  readiness run --redis docker --sql docker --monitoring docker   real parts in containers (images: --image)
   readiness run --only A5.kill --seed 8231        one claim, repeated with its seed
   readiness run --resume reports/runs/ID          go on where a killed run ended
 
@@ -58,7 +59,28 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--redis",
         default="auto",
         metavar="WHICH",
-        help="auto (default), local, embedded, fakeredis, or a redis:// URL",
+        help="auto (default), local, embedded, fakeredis, docker, or a redis:// URL",
+    )
+    add(
+        "--sql",
+        default="sqlite",
+        metavar="WHICH",
+        help="sqlite (default), or docker: PostgreSQL in a container",
+    )
+    add(
+        "--monitoring",
+        dest="monitoring_in",
+        default="local",
+        metavar="WHICH",
+        help="Prometheus and Alertmanager: local (default; the machine's), or docker",
+    )
+    add(
+        "--image",
+        dest="images",
+        action="append",
+        default=[],
+        metavar="PART=IMAGE",
+        help="image of redis, postgres, prometheus or alertmanager for docker; never pulled (may be repeated)",
     )
     add(
         "--no-monitoring",
@@ -113,6 +135,9 @@ def main(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         documents=arguments.documents,
         redis=arguments.redis,
         monitoring=arguments.monitoring,
+        monitoring_in=arguments.monitoring_in,
+        sql=arguments.sql,
+        images=tuple(arguments.images),
         api_port=arguments.api_port,
         only=tuple(arguments.only),
         seed=arguments.seed,

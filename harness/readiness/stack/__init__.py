@@ -11,6 +11,7 @@ from readiness.stack.processes import (
     stop_all,
 )
 from readiness.stack.redis import RedisServer, start_private_redis
+from readiness.stack.stray_containers import sweep_containers
 from readiness.stack.strays import sweep_stray
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "spawn",
     "start_private_redis",
     "stop_all",
+    "sweep_containers",
     "sweep_stray",
 ]

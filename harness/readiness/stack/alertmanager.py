@@ -1,4 +1,4 @@
-"""Alertmanager: routes and delivers alerts for real, into sinks on loopback. Needs the local binary.
+"""Alertmanager: routes and delivers alerts for real, into sinks on loopback. From the machine or in a container.
 
 The run uses a copy of the content root's configuration in which every receiver's address is a sink. Routes,
 matchers, inhibitions and templates stay as they are, because those are what a check judges.
@@ -16,9 +16,10 @@ import yaml
 from readiness.judge.model import Part, PartState, Text
 from readiness.stack.base import StackPlan, left_out_part, missing_part
 from readiness.stack.binaries import at_least, find_program, version_of
+from readiness.stack.docker import Image, image_note, require_image
 from readiness.stack.ports import LOOPBACK
 from readiness.stack.processes import StackError
-from readiness.stack.server import HttpServer
+from readiness.stack.server import HttpServer, ask_version
 from readiness.stack.sinks import SinksPart
 
 OLDEST = (0, 25)
@@ -55,13 +56,28 @@ class AlertmanagerPart:
         self._folder = run_dir / _DATA
         self._plan = plan
         self._sinks = sinks
-        self._server = HttpServer(run_dir, name="alertmanager", command=self._command)
+        self.image = require_alertmanager(plan)
+        self._server = HttpServer(
+            run_dir,
+            name="alertmanager",
+            program=_program,
+            flags=self._flags,
+            image=self.image,
+            folder=self._folder,
+        )
         self.broken_config = ""
 
     @property
     def url(self) -> str:
         """Base URL."""
         return self._server.url
+
+    @property
+    def version(self) -> str:
+        """What it says of itself when it runs in a container, what the program says otherwise."""
+        if self.image is None:
+            return version_of(_program())
+        return ask_version(f"{self.url}/api/v2/status", "versionInfo")
 
     def start(self) -> None:
         """Start and wait until it is ready.
@@ -105,12 +121,8 @@ class AlertmanagerPart:
         found = sorted({path for pattern in patterns for path in base.glob(str(pattern))})
         return [str(shutil.copy(path, folder)) for path in found if path.is_file()]
 
-    def _command(self, port: int) -> list[str]:
-        program = find_program(*_NAMES)
-        if program is None:
-            raise StackError("alertmanager: expected the program on PATH, found none")
+    def _flags(self, port: int) -> list[str]:
         return [
-            str(program),
             f"--config.file={self._folder / 'alertmanager.yml'}",
             f"--storage.path={self._folder / 'storage'}",
             f"--web.listen-address={LOOPBACK}:{port}",
@@ -149,19 +161,22 @@ def render_config(config: Mapping[str, Yaml], *, sinks: SinksPart, compress: boo
 
 def alertmanager_part(started: AlertmanagerPart | None) -> Part:
     """The part as the report shows it."""
-    program = find_program(*_NAMES)
-    if program is None or not alertmanager_is_here():
-        return missing_part("alertmanager", _MISSING)
     if started is None:
+        program = find_program(*_NAMES)
+        if program is None or not alertmanager_is_here():
+            return missing_part("alertmanager", _MISSING)
         return left_out_part("alertmanager", version_of(program))
     note = Text(
         en="alertmanager of this machine, delivering into sinks",
         ko="이 장비의 alertmanager이며 수신기로 전달합니다.",
     )
+    if started.image is not None:
+        note = image_note(started.image)
     if started.broken_config:
         why = started.broken_config
         note = Text(en=f"delivers nothing, because {why}", ko=f"아무것도 전달하지 않습니다: {why}")
-    return Part("alertmanager", PartState.REAL, "local", version_of(program), note)
+    provider = "local" if started.image is None else "docker"
+    return Part("alertmanager", PartState.REAL, provider, started.version, note)
 
 
 def amtool_part() -> Part:
@@ -171,6 +186,20 @@ def amtool_part() -> Part:
         return missing_part("amtool", _MISSING_AMTOOL)
     note = Text(en="amtool of this machine", ko="이 장비의 amtool입니다.")
     return Part("amtool", PartState.REAL, "local", version_of(program), note)
+
+
+def require_alertmanager(plan: StackPlan) -> Image | None:
+    """The image when the plan wants a container. BadInput when there is none."""
+    if plan.monitoring_in != "docker":
+        return None
+    return require_image("alertmanager", flag="--monitoring docker")
+
+
+def _program() -> Path:
+    program = find_program(*_NAMES)
+    if program is None:
+        raise StackError("alertmanager: expected the program on PATH, found none")
+    return program
 
 
 def alertmanager_is_here() -> bool:

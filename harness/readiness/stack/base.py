@@ -31,12 +31,16 @@ DEFAULT_SCRAPE_MS = 1000
 class StackPlan:
     """What to start.
 
-    `redis` is "auto", "local", "embedded", "fakeredis" or a `redis://` URL. `root` is the content root whose
-    `rules/` Prometheus and Alertmanager read; without one, or with `monitoring` off, they are not started.
+    `redis` is "auto", "local", "embedded", "fakeredis", "docker" or a `redis://` URL, `sql` is "sqlite" or "docker"
+    (PostgreSQL). `root` is the content root whose `rules/` Prometheus and Alertmanager read; without one, or with
+    `monitoring` off, they are not started. `monitoring_in` is "local" or "docker"; `images` are `PART=IMAGE` words.
     """
 
     redis: str = "auto"
     monitoring: bool = True
+    monitoring_in: str = "local"
+    sql: str = "sqlite"
+    images: tuple[str, ...] = ()
     root: Path | None = None
     scrape_interval_ms: int = DEFAULT_SCRAPE_MS
     evaluation_interval_ms: int = DEFAULT_SCRAPE_MS
@@ -53,7 +57,7 @@ class StackInfo:
 
     run_dir: Path
     redis_url: str
-    redis_provider: str  # "local", "embedded", "fakeredis" or "external"
+    redis_provider: str  # "local", "embedded", "fakeredis", "docker" or "external"
     redis_version: str
     database_url: str
     embedding_url: str  # base URL as an OpenAI client wants it: ends in /v1

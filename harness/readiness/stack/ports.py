@@ -45,3 +45,9 @@ def answers_http(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError, ValueError):
         return False
+
+
+def text_of(url: str) -> str:
+    """The body that a GET is answered with. OSError when it is not."""
+    with _DIRECT.open(url, timeout=PROBE_SECONDS) as answer:
+        return str(answer.read().decode("utf-8", "replace"))

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Protocol
 
 from readiness.errors import HarnessFailure
+from readiness.stack.ports import listens
 from readiness.stack.strays import MARK, group_survives, note_child
 
 STOP_GRACE_SECONDS = 3.0
@@ -57,6 +58,26 @@ class Stoppable(Protocol):
 
     def terminate(self) -> None: ...
     def await_end(self, deadline: float) -> None: ...
+
+
+class Child(Stoppable, Protocol):
+    """What a part does with its process, whether that is ours or in a container."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def alive(self) -> bool: ...
+    def poll(self) -> int | None: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def holds(self, port: int) -> bool: ...
+    def wait_ready(self, probe: Probe, seconds: float) -> None: ...
+    def tail(self) -> list[str]: ...
+    def tail_note(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +155,7 @@ class ManagedProcess:
 
         Raises StackError, naming the probe and with the log's tail, when the time is over or the child ended.
         """
-        deadline = time.monotonic() + seconds
-        while not _answers(probe):
-            status = self.poll()
-            if status is not None:
-                raise StackError(
-                    f"{self.name}: ended with status {status} before {probe.name}. {self.tail_note()}"
-                )
-            if time.monotonic() >= deadline:
-                raise StackError(f"{self.name}: no {probe.name} within {seconds:g} s. {self.tail_note()}")
-            time.sleep(POLL_SECONDS)
+        await_ready(self, probe, seconds)
 
     def find_event(self, message: str) -> dict[str, object] | None:
         """The first JSON line of its own output whose `message` is this; None while there is none."""
@@ -163,16 +175,17 @@ class ManagedProcess:
         assert event is not None
         return event
 
+    def holds(self, port: int) -> bool:
+        """True when it is this process, and not a stranger that was faster, who listens on `port`."""
+        return listens(self.pid, port)
+
     def tail(self, lines: int = TAIL_LINES) -> list[str]:
         """The last lines of its log."""
         return read_tail(self.log, lines)
 
     def tail_note(self) -> str:
         """The log's tail as the end of an error message."""
-        tail = self.tail()
-        if not tail:
-            return f"logs/{self.log.name} is empty."
-        return f"Last lines of logs/{self.log.name}: {' | '.join(map(_shortened, tail))}"
+        return tail_words(f"logs/{self.log.name}", self.tail())
 
     def _signal(self, number: signal.Signals) -> None:
         """Signal the group, which outlives its leader while a grandchild is in it.
@@ -242,6 +255,30 @@ def stop_all(processes: Iterable[Stoppable], *, grace: float = STOP_GRACE_SECOND
             process.await_end(deadline)
     if interrupted is not None:
         raise interrupted
+
+
+def await_ready(child: Child, probe: Probe, seconds: float) -> None:
+    """Ask `probe` until it is true.
+
+    Raises StackError, naming the probe and with the log's tail, when the time is over or the child ended.
+    """
+    deadline = time.monotonic() + seconds
+    while not _answers(probe):
+        status = child.poll()
+        if status is not None:
+            raise StackError(
+                f"{child.name}: ended with status {status} before {probe.name}. {child.tail_note()}"
+            )
+        if time.monotonic() >= deadline:
+            raise StackError(f"{child.name}: no {probe.name} within {seconds:g} s. {child.tail_note()}")
+        time.sleep(POLL_SECONDS)
+
+
+def tail_words(log: str, tail: Sequence[str]) -> str:
+    """The last lines of a log as the end of an error message."""
+    if not tail:
+        return f"{log} is empty."
+    return f"Last lines of {log}: {' | '.join(map(_shortened, tail))}"
 
 
 def read_tail(path: Path, lines: int = TAIL_LINES) -> list[str]:

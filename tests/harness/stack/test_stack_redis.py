@@ -130,7 +130,10 @@ def test_a_private_server_is_never_the_simulation(run_dir: Path) -> None:
             r"--redis redis://user:\*\*\*@127\.0\.0\.1:\d+/0: expected a Redis",
         ),
         ("http://127.0.0.1:{port}", r"--redis http://127\.0\.0\.1:\d+: expected a Redis"),
-        ("tape", r"--redis: expected auto, local, embedded, fakeredis or a redis:// URL, got: 'tape'"),
+        (
+            "tape",
+            r"--redis: expected auto, local, embedded, fakeredis, docker or a redis:// URL, got: 'tape'",
+        ),
     ],
 )
 def test_a_redis_that_cannot_be_had_is_one_line(run_dir: Path, wanted: str, told: str) -> None:
