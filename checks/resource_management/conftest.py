@@ -27,7 +27,7 @@ ODD_CONCURRENCY = 5
 TOKEN_LIMIT = 9000  # five batches of seven full chunks of 234 tokens, and not a sixth
 TOKEN_WINDOW_SECONDS = 1.0
 PRICE = 3.7  # US dollars per million tokens
-TOKEN_BUDGET = 30_000  # of which five batches are 27 %
+TOKEN_BUDGET = 20_000  # of which four full batches are 33 % and five 41 %, more than may be held
 USER_LIMIT = 20
 
 

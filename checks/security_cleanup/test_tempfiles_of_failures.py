@@ -111,7 +111,8 @@ def test_jobs_side_by_side_read_their_own_files(
         row = committed.get(job)
         status = statuses[job]
         if state_of(status) != "done" or (status and status.attempt != 1):
-            wrong.append(f"{document.name}: expected done at the first attempt, got {state_of(status)}")
+            got = f"{state_of(status)} at attempt {status.attempt if status else 0}"
+            wrong.append(f"{document.name}: expected done at the first attempt, got {got}")
         elif [chunk.text for chunk in lane.chunks(job)] != list(counted.texts):
             wrong.append(
                 f"{document.name}: expected its own text in SQL, got another document's or less of it"
