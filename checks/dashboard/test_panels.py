@@ -51,6 +51,13 @@ DRAWN_ALERTS = (
     "SlowRAGProcessing",
     "SSEReconnectionSpike",
 )
+# What each API process counts for itself; all else is read from the queue, the same at every process of it.
+OWN_OF_A_PROCESS = {
+    "sse_connections_open",
+    "sse_reconnect_count",
+    "ui_error_panel_shown",
+    "rag_http_requests_total",
+}
 BUILD_SECONDS = 30.0
 
 
@@ -63,7 +70,7 @@ def test_panels(root: Root, evidence: ClaimEvidence) -> None:
     alerts = load_rules(root.path / "rules")
     findings = dashboard_findings(dashboard, policy=POLICY, alerts=alerts)
     wrong = [*unassigned(dashboard), *undrawn(dashboard, alerts), *(str(finding) for finding in findings)]
-    wrong += stale(dashboard.file)
+    wrong += [*misjoined(dashboard), *stale(dashboard.file)]
     n = max(len(CORE_METRICS), len(dashboard.panels), len(wrong))
     evidence.cases(n, len(wrong), wrong, "panels against the specification and the alerts' thresholds")
     evidence.facts(
@@ -101,6 +108,22 @@ def undrawn(dashboard: Dashboard, rules: RuleSet) -> list[str]:
             comparison = parse_query(alert.expr).comparison
             if comparison is None or comparison.left not in drawn:
                 wrong.append(f"{alert.name}: expected a panel that draws what it compares, got none")
+    return wrong
+
+
+def misjoined(dashboard: Dashboard) -> list[str]:
+    """Panels that add up what every API process says of the same queue, or pick one of what each has of its own."""
+    wrong: list[str] = []
+    for panel in dashboard.panels:
+        for query in panel.queries:
+            try:
+                parsed = parse_panel_query(query.expr)
+            except PromqlError:
+                continue  # said by dashboard_findings, with the reason
+            own = parsed.metrics & OWN_OF_A_PROCESS
+            wanted, unwanted = ("sum", {"max", "min", "avg"}) if own else ("max", {"min", "avg"})
+            if parsed.metrics and (wanted not in parsed.functions or parsed.functions & unwanted):
+                wrong.append(f"{panel.label} query {query.ref}: expected replicas joined by {wanted}")
     return wrong
 
 
