@@ -8,6 +8,29 @@ from readiness.judge.model import Text
 
 FAULT_PHRASES: Final[dict[str, Text]] = {
     # Faults, by the name that the profile and the run give them
+    "fault.API killed, worker asked to stop": Text(
+        "API killed, worker asked to stop", "API 강제 종료, 워커 정상 종료 요청"
+    ),
+    "fault.Redis gone for seconds": Text("Redis gone for seconds", "Redis 수 초간 중단"),
+    "fault.Redis killed with SIGKILL under the rate limiter, and restarted": Text(
+        "Redis killed with SIGKILL under the rate limiter, and restarted",
+        "속도 제한 동작 중 Redis SIGKILL 강제 종료 후 재시작",
+    ),
+    "fault.Redis stopped, then started again": Text(
+        "Redis stopped, then started again", "Redis 중지 후 재시작"
+    ),
+    "fault.event stream cut": Text("event stream cut", "이벤트 스트림 절단"),
+    "fault.reader that takes nothing": Text("reader that takes nothing", "데이터를 읽지 않는 수신자"),
+    "fault.signing key revoked": Text("signing key revoked", "서명 키 폐기"),
+    "fault.worker killed or frozen before its commit": Text(
+        "worker killed or frozen before its commit", "커밋 직전 워커 강제 종료 또는 정지"
+    ),
+    "fault.worker killed with SIGKILL right after a cancellation": Text(
+        "worker killed with SIGKILL right after a cancellation", "취소 직후 워커 SIGKILL 강제 종료"
+    ),
+    "fault.workers frozen, one after the other": Text(
+        "workers frozen, one after the other", "워커를 차례로 정지"
+    ),
     "fault.worker killed with SIGKILL": Text("worker killed with SIGKILL", "워커 SIGKILL 강제 종료"),
     "fault.Redis refusing connections": Text("Redis refusing connections", "Redis 연결 거부"),
     "fault.Redis killed and restarted": Text("Redis killed and restarted", "Redis 강제 종료 후 재시작"),
