@@ -23,7 +23,7 @@ from readiness.rules import Alert, load_agreement, load_rules
 from readiness.rules.rewrite import narrowed
 from readiness.stack.base import StackInfo
 from readiness.stack.redis import start_private_redis
-from readiness.targets.base import Lane
+from readiness.targets.base import JsonValue, Lane
 
 AGREED = load_agreement(Path(__file__).with_name("agreed.yaml"))
 FASTER = 60.0
@@ -33,11 +33,12 @@ LATE_SECONDS = (
 )
 POLL_SECONDS = 0.3
 HOLD_MS = 250_000  # such a request ends with its worker
-SLOTS, BACKLOG = 4, 60
+SLOTS, BACKLOG, HELD = 30, 90, 4
 HELD_WORDS = 330  # two chunks in one batch: 468 tokens
 OBJECTIVE_SECONDS = 61.0  # a job that waited so long is slow, however fast it is done then
 SETTINGS = {
     "RAG_WORKER_CONCURRENCY": SLOTS,
+    "RAG_EMBEDDING_CONCURRENCY": SLOTS,
     "RAG_LEASE_SECONDS": 2,
     "RAG_RETRY_BASE_SECONDS": 0.02,
     "RAG_EMBEDDING_TIMEOUT_SECONDS": 300,
@@ -139,9 +140,9 @@ def test_every_alert_fires_and_ends(
             early = [name for name in alerts if name != "RAGMetricsAbsent" and drill.holds(name)]
             drill.wrong += [f"{name}: holds before its fault" for name in early]
             failures(drill)
-            refusals(drill)
             reconnects(drill)
             standstill(drill)
+            refusals(drill)  # late: after answers 429 workers slow down for a while
             redis.stop()
             away = "/rag/jobs/job-" + "0" * 32  # cannot be looked up: 503
             with drill.firing("RedisUnreachable", "APIErrorRateHigh", feed=lambda: running.http().get(away)):
@@ -166,9 +167,18 @@ def failures(drill: Drill) -> None:
 
 
 def refusals(drill: Drill) -> None:
-    """The embedding API answers 429 more than twenty times."""
-    drill.lane.script_embedding([{"contains": "limited", "times": 25, "status": 429, "retry_after": 0.05}])
-    with drill.firing("RateLimitingSpike", feed=lambda: drill.submit("limited")):
+    """The embedding API answers 429 to thirty requests on their way together: one after the other they slow down."""
+    rule: dict[str, JsonValue] = {
+        "contains": "limited",
+        "times": SLOTS,
+        "delay_ms": 2000,
+        "status": 429,
+        "retry_after": 0.05,
+    }
+    drill.lane.script_embedding([rule])
+    for _ in range(SLOTS):
+        drill.submit("limited")
+    with drill.firing("RateLimitingSpike"):
         drill.lane.script_embedding([])
 
 
@@ -190,7 +200,7 @@ def standstill(drill: Drill) -> None:
     lane = drill.lane
     lane.script_embedding([{"contains": "held", "delay_ms": HOLD_MS}])
     words = " ".join(f"w{number}" for number in range(HELD_WORDS))
-    for _ in range(SLOTS):
+    for _ in range(HELD):
         drill.submit(f"held {words}")
     waiting = [drill.submit("late") for _ in range(BACKLOG)]
     begun = time.monotonic()
@@ -198,7 +208,7 @@ def standstill(drill: Drill) -> None:
         lane.workers[-1].kill()
         with drill.firing("RAGWorkersGone"):
             time.sleep(max(0.0, OBJECTIVE_SECONDS - (time.monotonic() - begun)))  # until the backlog is late
-            lane.script_embedding([], latency_ms=900)
+            lane.script_embedding([], latency_ms=2500)
             lane.start_worker()
     drill.must_fire("SlowRAGProcessing")
     lane.wait_all(waiting, seconds=120)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from readiness.checking.exposition import Exposition, parse
+from readiness.checking.fates import CLIENT_CLOSED
+from readiness.checking.history import requests_of
 from readiness.checking.ingest import Ingested
 from readiness.checking.recorder import ClaimEvidence
 from readiness.checking.waiting import wait_until
@@ -70,7 +72,8 @@ def test_metrics_equal_an_outside_count(ingested: Ingested, evidence: ClaimEvide
     if after.total("rag_job_duration_ms_bucket", le="+Inf") != after.total("rag_job_duration_ms_count"):
         wrong.append("rag_job_duration_ms: expected the +Inf bucket to equal the count")
 
-    n = len(expected) + len(gauges) + 3
+    wrong += delayed(lane, seed)
+    n = len(expected) + len(gauges) + 4
     evidence.cases(n, len(wrong), wrong, "metrics compared with SQL, API and the embedding API's true log")
     evidence.facts(
         rises=rises, expected=expected, states={state: states.count(state) for state in set(states)}
@@ -80,14 +83,37 @@ def test_metrics_equal_an_outside_count(ingested: Ingested, evidence: ClaimEvide
     assert not wrong, wrong[0]
 
 
+def delayed(lane: Lane, seed: int) -> list[str]:
+    """What the gauges say while a job waits for its retry, which is waiting too: nothing runs, one is unfinished."""
+    text = f"truth-delayed-{seed}"
+    lane.script_embedding([{"contains": text, "times": 1, "status": 500}])
+    job = submit(lane, text, text)
+
+    def seen() -> Exposition | None:
+        before, scrape, after = lane.status(job).state, parse(lane.metrics()), lane.status(job).state
+        return scrape if (before, after) == ("retrying", "retrying") or after == "done" else None
+
+    scrape = wait_until(seen, seconds=QUIET_SECONDS, what="a job that waits for its retry")
+    lane.wait_all([job], seconds=FINISH_SECONDS)
+    lane.script_embedding([])
+    wanted = {"rag_queue_length": 1, "worker_active_jobs": 0, "rag_jobs_unfinished": 1}
+    return [
+        f"{name} while a job waits for its retry: expected {value}, got {scrape.total(name):g}"
+        for name, value in wanted.items()
+        if scrape is not None and scrape.total(name) != value
+    ]
+
+
 def settled(lane: Lane) -> Exposition:
-    """A scrape after the queue is empty and no job runs."""
+    """A scrape after the queue is empty, no job runs, and the workers have reported every request that they sent."""
+    sent = sum(1 for one in requests_of(lane.embedding_log()) if one.status not in (0, CLIENT_CLOSED))
 
     def quiet() -> Exposition | None:
         scrape = parse(lane.metrics())
-        return None if scrape.total("rag_queue_length") + scrape.total("worker_active_jobs") else scrape
+        busy = scrape.total("rag_queue_length") + scrape.total("worker_active_jobs")
+        return None if busy or scrape.total("embedding_api_latency_ms_count") < sent else scrape
 
-    found = wait_until(quiet, seconds=QUIET_SECONDS, what="gauges back at zero after the drain")
+    found = wait_until(quiet, seconds=QUIET_SECONDS, what="gauges back at zero and all requests reported")
     assert found is not None
     return found
 
