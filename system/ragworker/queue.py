@@ -137,6 +137,7 @@ class Queue:
         reason = " ".join(reason[: rows.TEXT_LIMIT].split()) or "no reason given"
         request: Any = {"reason": reason, "at_ms": seconds * 1000 + micros // 1000, "by": by}
         async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(rows.cancel_key(job_id))
             pipe.hset(rows.cancel_key(job_id), mapping=request)
             pipe.expire(rows.cancel_key(job_id), CANCEL_SECONDS)
             await pipe.execute()
@@ -174,7 +175,14 @@ class Queue:
         async with self._redis.pipeline(transaction=False) as pipe:
             for job in jobs:
                 pipe.hgetall(rows.cancel_key(job.job_id))
-            requests = await pipe.execute()
+            requests = await pipe.execute(raise_on_error=False)
+        for place, request in enumerate(requests):
+            if isinstance(request, Exception):
+                if "WRONGTYPE" not in str(request):
+                    raise request
+                requests[
+                    place
+                ] = {}  # somebody's own key of that name: no request, and no reason to miss the others
         reasons = (rows.cancel_reason(job, request) for job, request in zip(jobs, requests, strict=True))
         return {job.fence: reason for job, reason in zip(jobs, reasons, strict=True) if reason is not None}
 

@@ -187,6 +187,19 @@ async def test_request_written_by_hand_counts_for_one_life_only(
     assert await client.ttl(f"job:cancel:{job_id}") > 0
 
 
+async def test_a_key_that_is_no_hash_harms_no_neighbour(queue: Queue, client: redis.asyncio.Redis) -> None:
+    """Somebody's string under job:cancel:<id> is no request, hides nobody else's, and gives way to a real one."""
+    jobs = [await queue.submit(new_job(str(number))) for number in range(2)]
+    claimed = await queue.claim("w1", limit=2)
+    bad, good = claimed
+    assert [job.job_id for job in claimed] == [job.job_id for job in jobs]
+    await client.set(f"job:cancel:{bad.job_id}", "1")
+    await client.hset(f"job:cancel:{good.job_id}", mapping={"reason": "enough"})
+    assert await queue.cancelled_among(claimed) == {good.fence: "enough"}
+    assert await queue.request_cancel(bad.job_id, reason="now", by="user-1") is JobState.RUNNING
+    assert await queue.cancelled_among(claimed) == {bad.fence: "now", good.fence: "enough"}
+
+
 async def test_stats_of_a_worker_are_added_once(queue: Queue) -> None:
     """A heartbeat that is repeated because its answer was lost adds its counters once."""
     for _ in range(3):
