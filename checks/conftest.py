@@ -61,9 +61,17 @@ def lease_lane(target: Target) -> Iterator[Lane]:
 
 @pytest.fixture(scope="session")
 def pressure_lane(target: Target) -> Iterator[Lane]:
-    """One worker with default limits, whose embedding API answers slowly."""
+    """One worker with default limits, whose embedding API answers slowly. Its allocator gives back at once what is
+    free: its resident memory is what it holds, not what it once held.
+    """
     with ExitStack() as cleanup:
-        lane = lane_factory(cleanup, target)("pressure")
+        # glibc keeps freed memory, in a heap for each thread, the more the larger the pieces were; see mallopt(3).
+        lane = lane_factory(cleanup, target)(
+            "pressure",
+            MALLOC_ARENA_MAX=1,
+            MALLOC_TRIM_THRESHOLD_=131_072,
+            MALLOC_MMAP_THRESHOLD_=131_072,
+        )
         lane.script_embedding([], latency_ms=120)
         yield lane
 

@@ -12,7 +12,7 @@ from readiness.checking.recorder import ClaimEvidence
 from readiness.documents import Document
 from readiness.targets.base import Lane
 
-SMALL_BYTES = 12 << 20  # some tens of batches already: what the allocator keeps for reuse is there
+SMALL_BYTES = 4 << 20  # more batches than are in flight at a time
 LARGE_BYTES = 24 << 20  # just below the largest upload that is accepted by default
 WORD_BYTES = 128  # long words: many bytes in few chunks
 PEAK_RESET = "5"  # proc(5), /proc/pid/clear_refs: the peak of the resident set begins anew
@@ -22,7 +22,7 @@ FINISH_SECONDS = 40.0
 @pytest.mark.claim("B5.memory")
 def test_memory_follows_the_batch(pressure_lane: Lane, evidence: ClaimEvidence, seed: int) -> None:
     """A document of 24 MiB raises the peak of the worker's resident memory by less than half of what it is larger than
-    one of 12 MiB.
+    one of 4 MiB.
     """
     pid = pressure_lane.workers[-1].pid
     if not Path(f"/proc/{pid}/clear_refs").exists():
