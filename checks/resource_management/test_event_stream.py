@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,9 +17,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from readiness.checking.exposition import parse
 from readiness.checking.recorder import ClaimEvidence
 from readiness.checking.streams import SILENT, Heard, listen, taking_nothing, unsent_bytes
-from readiness.checking.waiting import wait_until
+from readiness.checking.waiting import WaitedTooLong, wait_until
 from readiness.documents import Document
 from readiness.pytest_plugin import lane_factory
 from readiness.targets.base import Lane, Target, TargetError
@@ -29,6 +31,9 @@ RETRY_BASE_SECONDS = 0.05
 JOB_SECONDS = 30.0
 CONNECTIONS_MAX = 8  # of one cut reader: three would do
 IDLE_STREAMS = 3
+LATE_COMERS = ("", "no id of ours")
+PROMPT_SECONDS = 1.5  # who only looks from time to time takes half of 5 s
+CLOSE_SECONDS = 10.0  # in which the server notices that a reader has gone
 # Documented is a comment every 15 s; proxies cut at 30 s.
 SILENCE_SECONDS = 22.0
 IDLE_MS = 40_000
@@ -101,6 +106,7 @@ def test_a_stream_misses_nothing_and_ends(stream_lane: Streams, evidence: ClaimE
     """
     lane = stream_lane.lane
     rules = [{"contains": f"stumble-{n}-", "times": RETRIES, "status": 500} for n in range(JOBS)]
+    resumed_before = parse(lane.metrics()).total("sse_reconnect_count")
     lane.script_embedding([{"contains": "standstill", "delay_ms": IDLE_MS}, *rules])
     with ThreadPoolExecutor(max_workers=2 * JOBS) as pool:
         jobs = [lane.enqueue(text(f"stumble-{n}", f"stumble-{n}- word")).job_id for n in range(JOBS)]
@@ -116,25 +122,58 @@ def test_a_stream_misses_nothing_and_ends(stream_lane: Streams, evidence: ClaimE
     late: list[float] = []
     for job, reference, pieces in zip(jobs, whole_heard, cut_heard, strict=True):
         replay = listen(stream_lane.url(job), seconds=JOB_SECONDS, after="0-0")
-        if why := missing(pieces, replay):
-            gaps.append(f"{job}: {why}")
+        told = [event for event in replay.events if event.name == "state"]
+        if len(told) != len(ends[job].history):
+            gaps.append(
+                f"{job}: resumed after 0-0: expected {len(ends[job].history)} states, got {len(told)}"
+            )
+        for readings in (pieces, [reference]):
+            if why := missing(readings, replay):
+                gaps.append(f"{job}: {why}")
         for heard in (reference, pieces[-1], replay):
             if why := without_end(heard, ends[job].state):
                 endless.append(f"{job}: {why}")
+        if reference.closed_at is None:
+            endless.append(
+                f"{job}: expected its stream closed after the end, it stayed open {reference.failure}"
+            )
         finished_ms, closed_at = ends[job].finished_ms, reference.closed_at
         if finished_ms is not None and closed_at is not None:
             late.append(max(0.0, closed_at - finished_ms / 1000))
-    evidence.trials(JOBS, len(gaps), "streams", examples=gaps, claim="SSE.sequence")
+    # Whoever comes late, or with an id that is none, is told how it ended.
+    late_comers = [
+        listen(stream_lane.url(jobs[0]), seconds=JOB_SECONDS, after=after) for after in LATE_COMERS
+    ]
+    late_comers.append(listen(stream_lane.url(jobs[0]), seconds=JOB_SECONDS, after=whole_heard[0].last_id))
+    for heard in late_comers:
+        names = [event.name for event in heard.events]
+        why = without_end(heard, ends[jobs[0]].state)
+        if why or len(names) > 2 or heard.closed_at is None:
+            endless.append(
+                f"the stream of a finished job: {why or f'expected its state and its end, got {names}'}"
+            )
+    # The figures about streams are those of the clients.
+    resumed = sum(piece.status == 200 for pieces in cut_heard for piece in pieces[1:] if pieces[0].last_id)
+    resumed += JOBS + sum(bool(after) for after in LATE_COMERS) + 1
+    wrong = wrong_figures(lane, resumed, before=resumed_before)
+    evidence.cases(2, len(wrong), wrong, "figures about streams", claim="SSE.sequence")
+    evidence.trials(JOBS, min(len(gaps), JOBS), "streams", examples=gaps, claim="SSE.sequence")
     evidence.facts(
         claim="SSE.sequence",
         connections=sum(len(pieces) for pieces in cut_heard),
         events=sum(len(heard.events) for pieces in cut_heard for heard in pieces),
     )
-    evidence.cases(3 * JOBS, min(len(endless), 3 * JOBS), endless, "ends of streams", claim="SSE.end")
+    if late and (median := statistics.median(late)) > PROMPT_SECONDS:
+        endless.append(
+            f"expected half of the streams to end within {PROMPT_SECONDS:g} s of the job, got {median:.1f} s"
+        )
+    n = 4 * JOBS + len(late_comers) + 1
+    evidence.cases(n, min(len(endless), n), endless, "ends of streams", claim="SSE.end")
     if late:
         evidence.samples(late, "s", "from a job's end to that of its stream", claim="SSE.end")
     assert not endless, endless[0]
     assert not gaps, gaps[0]
+    assert not wrong, wrong[0]
 
 
 @pytest.mark.early
@@ -162,6 +201,8 @@ def test_a_slow_reader_holds_up_nobody(stream_lane: Streams, evidence: ClaimEvid
                     f"behind a slow reader: expected {PAST_BUFFERS_BYTES} bytes of the same stream,"
                     f" got {heard.bytes} and then {heard.failure}"
                 )
+            elif why := odd_progress(heard):
+                wrong.append(f"the stream of a busy job: {why}")
             elif heard.bytes <= PAST_BUFFERS_BYTES or not stuck:
                 pytest.skip(f"the reader that takes nothing was not slow: {heard.bytes} bytes, {stuck} stuck")
             small = lane.enqueue(text("beside", "beside a slow reader")).job_id
@@ -244,6 +285,34 @@ def without_end(heard: Heard, state: str) -> str:
     if json.loads(heard.events[-1].data)["state"] != state:
         return f"expected the event end with state {state}, got {heard.events[-1].data}"
     return ""
+
+
+def odd_progress(heard: Heard) -> str:
+    """What is wrong with the progress that a stream told; "" for nothing."""
+    told = [json.loads(event.data) for event in heard.events if event.name == "progress"]
+    embedded = [(one["done"], one["total"]) for one in told if one.get("stage") == told[-1].get("stage")]
+    if len(embedded) < 2:
+        return f"expected progress, got {len(told)} events of it"
+    done, totals = [one for one, _ in embedded], {total for _, total in embedded}
+    if done != sorted(done) or len(totals) != 1 or done[-1] > max(totals):
+        return f"expected rising progress towards one total, got {embedded[:3]} ... {embedded[-3:]}"
+    return ""
+
+
+def wrong_figures(lane: Lane, resumed: int, *, before: float) -> list[str]:
+    """Where the API's own figures about streams differ from what its clients did."""
+    counted = parse(lane.metrics()).total("sse_reconnect_count") - before
+    wrong = [] if counted == resumed else [f"sse_reconnect_count: expected {resumed} more, got {counted:g}"]
+    try:
+        wait_until(lambda: open_streams(lane) <= IDLE_STREAMS, seconds=CLOSE_SECONDS, what="closed streams")
+    except WaitedTooLong:
+        wrong.append(f"sse_connections_open: expected at most {IDLE_STREAMS}, got {open_streams(lane):g}")
+    return wrong
+
+
+def open_streams(lane: Lane) -> float:
+    """How many streams the API says are open."""
+    return parse(lane.metrics()).total("sse_connections_open")
 
 
 def place(event_id: str) -> tuple[int, ...]:

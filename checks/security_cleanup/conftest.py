@@ -42,7 +42,12 @@ def secured_lane(target: Target) -> Iterator[Secured]:
     claims = {"sub": USER, "aud": AUDIENCE, "iss": ISSUER, "iat": now, "exp": now + TOKEN_SECONDS}
     with ExitStack() as cleanup:
         lane = lane_factory(cleanup, target)(
-            "secured", RAG_JWT_SECRET=secret, RAG_JWT_AUDIENCE=AUDIENCE, RAG_JWT_ISSUER=ISSUER
+            "secured",
+            RAG_JWT_SECRET=secret,
+            RAG_JWT_AUDIENCE=AUDIENCE,
+            RAG_JWT_ISSUER=ISSUER,
+            ALERTMANAGER_WEBHOOK_URL=f"https://hooks.invalid/canary-hook-{secrets.token_hex(16)}",
+            OTEL_EXPORTER_OTLP_HEADERS=f"x-key=canary-otlp-{secrets.token_hex(16)}",
         )
         yield Secured(lane=lane, secret=secret, claims=claims)
 

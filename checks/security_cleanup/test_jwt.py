@@ -14,12 +14,13 @@ from readiness.documents import Document
 
 USER, OTHER_USER = "alice@example.com", "bob@example.com"
 FINISH_SECONDS = 20.0
-# Every kind of route below /rag/: a forgery must not open a single one.
+# Routes below /rag/ that must be there; a forgery must not open a single one of them or of any other.
 ROUTES = (
     ("POST", "/rag/jobs"),
     ("GET", "/rag/jobs/{job}"),
     ("GET", "/rag/jobs/{job}/events"),
     ("POST", "/rag/jobs/{job}/cancel"),
+    ("POST", "/rag/jobs/{job}/rollback"),
     ("GET", "/rag/dlq"),
     ("GET", "/rag/dlq/{job}"),
     ("POST", "/rag/dlq/{job}/requeue"),
@@ -65,11 +66,12 @@ def test_only_a_verified_token_opens_the_api(secured_lane: Any, evidence: ClaimE
     # Forged ones do not pass; all forgeries on the cheapest route, and the classic ones on every route.
     forged = forgeries(secured.claims, secret=secured.secret, now=int(time.time()))
     tries = [(what, "GET", f"/rag/jobs/{job}") for what in forged]
-    tries += [("no header at all", method, route.format(job=job)) for method, route in ROUTES]
+    routes = [*ROUTES, *(route for route in described_routes(client) if route not in ROUTES)]
+    tries += [("no header at all", method, route.format(job=job)) for method, route in routes]
     tries += [
         (what, method, route.format(job=job))
         for what in ("alg none", "other key")
-        for method, route in ROUTES
+        for method, route in routes
     ]
     for what, method, path in tries:
         n += 1
@@ -96,5 +98,46 @@ def test_only_a_verified_token_opens_the_api(secured_lane: Any, evidence: ClaimE
         wrong.append("same content of another user: expected a job of its own, got the first user's")
 
     evidence.cases(n, len(wrong), wrong, "tokens and routes")
-    evidence.facts(forgeries=sorted(forged), routes=[f"{method} {route}" for method, route in ROUTES])
+    evidence.facts(forgeries=sorted(forged), routes=[f"{method} {route}" for method, route in routes])
     assert not wrong, wrong[0]
+
+
+@pytest.mark.claim("G4.jwt")
+def test_a_token_counts_in_one_place_only(secured_lane: Any, evidence: ClaimEvidence) -> None:
+    """A good token in the query, in a cookie or beside another one opens nothing, and no header beside it says who
+    the user is.
+    """
+    secured = secured_lane
+    client = secured.lane.http()
+    forged = forgeries(secured.claims, secret=secured.secret, now=int(time.time()))["other key"]
+    document = Document(name="placed.txt", media_type="text/plain", content=b"a token in its place")
+    job = secured.lane.enqueue(document, headers=secured.headers()).job_id
+    good = secured.headers()["Authorization"]
+    bare = good.removeprefix("Bearer ")
+    places: dict[str, dict[str, Any]] = {
+        "token in the query": {"params": {"access_token": bare}},
+        "token in a cookie": {"headers": {"Cookie": f"access_token={bare}; token={bare}"}},
+        "two headers": {"headers": [("Authorization", good), ("Authorization", forged)]},
+        "two headers, the good one last": {"headers": [("Authorization", forged), ("Authorization", good)]},
+    }
+    wrong: list[str] = []
+    for what, request in places.items():
+        status = client.get(f"/rag/jobs/{job}", **request).status_code
+        if status != 401:
+            wrong.append(f"{what}: expected 401, got {status}")
+    claimed = {**secured.headers(OTHER_USER), "X-User-ID": USER, "X-Forwarded-User": USER}
+    status = client.get(f"/rag/jobs/{job}", headers=claimed).status_code
+    if status != 404:
+        wrong.append(f"another user who names the first in a header: expected 404, got {status}")
+    evidence.cases(len(places) + 1, len(wrong), wrong, "places of a token")
+    assert not wrong, wrong[0]
+
+
+def described_routes(client: Any) -> list[tuple[str, str]]:
+    """Every route below /rag/, by the API's own description."""
+    return [
+        (method.upper(), path.replace("{job_id}", "{job}"))
+        for path, operations in client.get("/openapi.json").json()["paths"].items()
+        for method in operations
+        if path.startswith("/rag/") and method in ("get", "post", "put", "patch", "delete")
+    ]

@@ -22,7 +22,7 @@ FOLDERS = ("logs", "evidence")
 def test_canaries_are_in_no_file_of_the_run(
     secured_lane: Any, run_dir: Path, evidence: ClaimEvidence, seed: int
 ) -> None:
-    """Signing secret, bearer token, API key and a document's sentence are searched in all that the run has
+    """Signing secret, bearer token, keys, webhook and a document's sentence are searched in all that the run has
     written.
     """
     secured = secured_lane
@@ -34,6 +34,8 @@ def test_canaries_are_in_no_file_of_the_run(
         "bearer token": token,
         "signature of a token": token.rpartition(".")[2],
         "embedding API key": lane.embedding_key,
+        "address of the alert webhook": lane.settings["ALERTMANAGER_WEBHOOK_URL"].rpartition("/")[2],
+        "key of the span collector": lane.settings["OTEL_EXPORTER_OTLP_HEADERS"].partition("=")[2],
         "sentence of a document": sentence,
     }
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from readiness.checking.ingest import Ingested
 from readiness.checking.recorder import ClaimEvidence
+from readiness.checking.waiting import wait_until
+from readiness.documents import Document
 
 # Spec G5. The context fields are on every line, null where nothing applies: a log store can index them.
 ALWAYS = ("timestamp", "level", "message", "service")
@@ -19,6 +23,10 @@ SERVICES = {"ragworker-api", "ragworker-worker"}
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 ENDS = {"job.finished"}  # a job's last line says how long it took
 LONGEST_LINE = 64_000
+TIMED_JOBS = 5
+FINISH_SECONDS, LOG_SECONDS = 20.0, 5.0
+SLACK = timedelta(seconds=5)
+DURATION_SLACK_MS = 2_000  # the line is written a little after the end that the API shows
 
 
 @pytest.mark.claim("G5.fields")
@@ -35,6 +43,39 @@ def test_every_log_line_is_json_with_all_fields(ingested: Ingested, evidence: Cl
     )
     assert services >= SERVICES, f"expected lines of {sorted(SERVICES)}, got {sorted(services)}"
     assert not wrong, f"{len(wrong)} of {len(lines)} lines: {wrong[0]}"
+
+
+@pytest.mark.claim("G5.fields")
+def test_times_are_utc_and_milliseconds(traced_lane: Any, evidence: ClaimEvidence) -> None:
+    """Whatever zone the processes live in, their lines say when they were written in UTC, and how long a job took in
+    milliseconds, as the API says it.
+    """
+    lane = traced_lane.lane
+    began = datetime.now(UTC) - SLACK
+    documents = [Document(f"timed-{n}.txt", "text/plain", f"timed {n}".encode()) for n in range(TIMED_JOBS)]
+    jobs = lane.wait_all([lane.enqueue(document).job_id for document in documents], seconds=FINISH_SECONDS)
+
+    def ends() -> list[Mapping[str, Any]]:
+        lines = lane.log_lines()
+        return [
+            line for line in lines if line.get("message") == "job.finished" and line.get("job_id") in jobs
+        ]
+
+    wait_until(
+        lambda: len(ends()) == TIMED_JOBS, seconds=LOG_SECONDS, what="job.finished lines", every_seconds=0.1
+    )
+    wrong: list[str] = []
+    for line in ends():
+        written = datetime.fromisoformat(line["timestamp"])
+        if not began <= written <= datetime.now(UTC) + SLACK:
+            wrong.append(
+                f"timestamp {line['timestamp']}: expected the present time in UTC, zone {lane.settings['TZ']}"
+            )
+        said, true = float(line["duration_ms"]), jobs[line["job_id"]].duration_ms
+        if true is None or abs(said - true) > DURATION_SLACK_MS:
+            wrong.append(f"duration_ms {said:g}: expected about {true} as the API says")
+    evidence.trials(TIMED_JOBS, min(len(wrong), TIMED_JOBS), "lines", examples=wrong)
+    assert not wrong, wrong[0]
 
 
 def what_is_wrong(line: Mapping[str, object]) -> str:

@@ -34,6 +34,16 @@ PATHS = (
     ("PUT", "/rag/jobs"),
 )
 UNIQUE = 50
+WELL_KNOWN = "4bf92f3577b34da6a3ce929d0e0e4736"
+# https://www.w3.org/TR/trace-context/: whether each is a traceparent whose trace is to be taken.
+TRACEPARENTS = {
+    f"00-{WELL_KNOWN}-00f067aa0ba902b7-01": True,
+    f"00-{WELL_KNOWN}-00f067aa0ba902b7-00": True,
+    f"ff-{WELL_KNOWN}-00f067aa0ba902b7-01": False,
+    f"00-{WELL_KNOWN}-{'0' * 16}-01": False,
+    f"00-{WELL_KNOWN.upper()}-00f067aa0ba902b7-01": False,
+    f"00-{WELL_KNOWN}-01": False,
+}
 
 
 @pytest.mark.claim("G1.ids")
@@ -85,6 +95,16 @@ def test_ids_are_kept_when_valid_and_made_when_not(ingested: Ingested, evidence:
             f"{name}: {value[:40]!r}: expected the other ids kept",
             all(got.get(one.lower()) == good[one] for one in others),
         )
+
+    # In place of a missing X-Trace-ID a W3C traceparent will do, if it is one.
+    for parent, trace in TRACEPARENTS.items():
+        got = ask(f"traceparent {parent!r}", {"traceparent": parent})
+        taken = got.get("x-trace-id") == f"trace-{WELL_KNOWN}"
+        expect(f"traceparent {parent!r}: expected it {'taken' if trace else 'not taken'}", taken is trace)
+    got = ask(
+        "traceparent beside X-Trace-ID", {"traceparent": next(iter(TRACEPARENTS)), "X-Trace-ID": GOOD_TRACE}
+    )
+    expect("traceparent beside X-Trace-ID: expected the latter kept", got.get("x-trace-id") == GOOD_TRACE)
 
     made = [ask(f"no ids, request {number}", {}) for number in range(UNIQUE)]
     for name in ("x-request-id", "x-trace-id"):
