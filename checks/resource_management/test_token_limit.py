@@ -52,8 +52,9 @@ class Bought:
 
 @pytest.fixture(scope="module")
 def bought(odd_lane: Lane, seed: int) -> Bought:
-    """More tokens at once than a window holds."""
-    odd_lane.script_embedding([], latency_ms=LATENCY_MS)
+    """More tokens at once than a window holds. The first batch of the first document is answered after later ones."""
+    late = f"t{seed}-0-0 "
+    odd_lane.script_embedding([{"contains": late, "delay_ms": 4 * LATENCY_MS}], latency_ms=LATENCY_MS)
     recounts: dict[str, Recount] = {}
     for place, chunks in enumerate(CHUNKS):
         words = " ".join(f"t{seed}-{place}-{number}" for number in range(150 * chunks + LAST_WORDS - 150))
