@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from readiness.checking.fates import HOLD_WORDS, SLOTS, STREAMS, Fates
+from readiness.checking.fates import HELD_PCT, SLOTS, STREAMS, Fates
 from readiness.checking.recorder import ClaimEvidence
 
 FAULT = "worker killed with SIGKILL"
-TOKEN_BUDGET = 100_000  # RAG_MEMORY_TOKEN_BUDGET, default
-HELD_PCT = 100 * SLOTS * ((HOLD_WORDS * 13 + 9) // 10) / TOKEN_BUDGET
-TOLERANCE_PCT = 0.02  # the other words of a document, and rounding
+TOLERANCE_PCT = 0.02  # rounding
 
 # What each gauge must be at each moment of the scenario.
 MOMENTS: dict[str, dict[str, float]] = {

@@ -37,6 +37,8 @@ PHASE_SECONDS = 25.0
 QUIET_SECONDS = 10.0
 STREAMS = 3
 HOLD_WORDS = 170  # one chunk
+TOKEN_BUDGET = 100_000  # RAG_MEMORY_TOKEN_BUDGET, default
+HELD_PCT = 100 * SLOTS * ((HOLD_WORDS * 13 + 9) // 10) / TOKEN_BUDGET
 CLIENT_CLOSED = 499
 KINDS = {
     # How many documents of each kind; the name is in the text, so that the embedding API's script knows them.
@@ -168,11 +170,12 @@ def wait_in_line(fates: Fates, seed: int) -> None:
         fates.jobs[kind] = [
             submit(fates, f"fate-{kind}-{seed}-{number}", priority=priority) for number in range(count)
         ]
-    attempt(
-        fates,
-        lambda: parse(lane.metrics()).total("memory_token_used_pct"),
-        "the worker's report of its tokens",
-    )
+    with suppress(WaitedTooLong):  # an older, smaller figure may stand there until the next heartbeat
+        wait_until(
+            lambda: parse(lane.metrics()).total("memory_token_used_pct") > HELD_PCT - 0.01,
+            seconds=QUIET_SECONDS,
+            what="the tokens of the jobs that hang",
+        )
     fates.scrape("line")
     for job in fates.jobs["waiting"]:
         lane.cancel(job)
