@@ -12,6 +12,7 @@ import pytest
 from readiness.checking.recorder import ClaimEvidence
 from readiness.documents import Document
 from readiness.targets.base import JobStatus, Lane
+from readiness.targets.ragworker_keys import QueueKeys
 
 ATTEMPTS = 5
 AT_ONCE = 8
@@ -91,6 +92,9 @@ def test_requeue_happens_once_and_purge_forgets(retried: Any, evidence: ClaimEvi
     forgotten = [lane.http().delete(f"/rag/dlq/{purged}").status_code for _ in range(2)]
     status = lane.wait_all([large], seconds=FINISH_SECONDS)[large]
     again = lane.enqueue(Document("purged.txt", "text/plain", b"purged and submitted anew"))
+    lane.wait_all([again.job_id], seconds=FINISH_SECONDS)
+    with QueueKeys(lane) as keys:
+        misplaced = keys.snapshot().misplaced()
     hopeless = retried.hopeless[0]
     known = lane.enqueue(Document(f"{hopeless}.txt", "text/plain", hopeless.encode()))
     cases += [
@@ -108,6 +112,7 @@ def test_requeue_happens_once_and_purge_forgets(retried: Any, evidence: ClaimEvi
         ("a purge is done once", [204, 404], forgotten),
         ("a purged job is unknown", "missing", lane.status(purged).state),
         ("a purged job is not listed", 0, listed(lane, purged)),
+        ("nothing of it is left in Redis", [], misplaced),
         ("a purged job has no effect", 0, effects(lane, purged)),
         ("the other dead ones stay", sorted({*before} - {large, purged}), sorted(entries(lane))),
         ("new work is accepted", 202, again.status_code),

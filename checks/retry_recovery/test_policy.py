@@ -16,7 +16,9 @@ from readiness.targets.base import JobStatus
 
 RETRY_AFTER_SECONDS = 1.0  # what the simulator asks for
 FIRST_DELAY_SECONDS = 0.02
-SOON_SECONDS = 2.0  # how much later a retry may come on a crowded machine
+SOON_SECONDS = (
+    5.0  # how much later a retry may come: behind the pause that the 429 brings, on a crowded machine
+)
 TABLE_SECONDS = 20.0
 # Spec C4: 19 codes, three of them with a given policy; the others have one of the same three.
 CODES = 19
