@@ -31,6 +31,9 @@ BUILD_SECONDS = 120.0
 POSTGRES_UID = 999
 PGDATA = "var/lib/postgresql/data"
 
+TEMPLATES = Path("/usr/share/prometheus/alertmanager")
+"""Debian's Alertmanager reads its default templates from there; the official one has them built in."""
+
 _LIBRARY = re.compile(r"(/\S+) \(0x")
 _START_POSTGRES = f"""#!/bin/sh
 set -e
@@ -68,7 +71,8 @@ def build_all() -> None:
         IMAGES["redis"], [_tree({"usr/local/bin/redis-server": redis})], ["VOLUME /data", "WORKDIR /data"]
     )
     for part, program in (("prometheus", prometheus), ("alertmanager", alertmanager)):
-        _import(IMAGES[part], [_tree({f"bin/{part}": program})], [f'ENTRYPOINT ["/bin/{part}"]'])
+        files = _files(TEMPLATES) if part == "alertmanager" else {}
+        _import(IMAGES[part], [_tree({f"bin/{part}": program}), files], [f'ENTRYPOINT ["/bin/{part}"]'])
     _build_postgres()
 
 
@@ -85,9 +89,7 @@ def _build_postgres() -> None:
     programs |= {"bin/sh": Path("/bin/sh")}
     tree = _tree(programs)
     for source in (share, zones):
-        for path in sorted(source.rglob("*")):
-            if path.is_file():
-                tree[str(path).lstrip("/")] = path.read_bytes()
+        tree |= _files(source)
     tree["docker-entrypoint.sh"] = _START_POSTGRES.encode()
     tree["etc/passwd"] = (
         f"root:x:0:0::/:/bin/sh\npostgres:x:{POSTGRES_UID}:{POSTGRES_UID}::/:/bin/sh\n".encode()
@@ -107,6 +109,12 @@ def _tree(programs: dict[str, Path]) -> dict[str, bytes]:
     for library in _libraries(programs.values()):
         tree[library.lstrip("/")] = Path(library).resolve().read_bytes()
     return tree
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder of this machine, at its own place."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path).lstrip("/"): path.read_bytes() for path in found}
 
 
 def _libraries(programs: Iterable[Path]) -> set[str]:

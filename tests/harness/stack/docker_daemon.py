@@ -32,6 +32,7 @@ while kill -0 "$SESSION" 2>/dev/null && kill -0 $daemon 2>/dev/null; do sleep 0.
 kill $daemon 2>/dev/null
 wait $daemon; wait $daemon
 ip link del "$BRIDGE"
+for space in "$ROOT"/exec/netns/*; do umount "$space"; done  # dockerd leaves that of the host
 """
 
 
@@ -140,7 +141,8 @@ def _end(root: Path) -> None:
     deadline = time.monotonic() + END_SECONDS
     while _lives(watcher) and time.monotonic() < deadline:
         time.sleep(0.1)
-    shutil.rmtree(root / "data", ignore_errors=True)
+    for name in ("data", "exec"):
+        shutil.rmtree(root / name, ignore_errors=True)
 
 
 def _lives(pid: int) -> bool:
