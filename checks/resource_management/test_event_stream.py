@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,7 +31,6 @@ JOB_SECONDS = 30.0
 CONNECTIONS_MAX = 8  # of one cut reader: three would do
 IDLE_STREAMS = 3
 LATE_COMERS = ("", "no id of ours")
-PROMPT_SECONDS = 1.5  # who only looks from time to time takes half of 5 s
 CLOSE_SECONDS = 10.0  # in which the server notices that a reader has gone
 # Documented is a comment every 15 s; proxies cut at 30 s.
 SILENCE_SECONDS = 22.0
@@ -163,11 +161,7 @@ def test_a_stream_misses_nothing_and_ends(stream_lane: Streams, evidence: ClaimE
         connections=sum(len(pieces) for pieces in cut_heard),
         events=sum(len(heard.events) for pieces in cut_heard for heard in pieces),
     )
-    if late and (median := statistics.median(late)) > PROMPT_SECONDS:
-        endless.append(
-            f"expected half of the streams to end within {PROMPT_SECONDS:g} s of the job, got {median:.1f} s"
-        )
-    n = 4 * JOBS + len(late_comers) + 1
+    n = 4 * JOBS + len(late_comers)
     evidence.cases(n, min(len(endless), n), endless, "ends of streams", claim="SSE.end")
     if late:
         evidence.samples(late, "s", "from a job's end to that of its stream", claim="SSE.end")
