@@ -31,6 +31,7 @@ TAKEN_SECONDS = 15.0
 FINISH_SECONDS = 30.0
 
 
+@pytest.mark.early
 @pytest.mark.claim("A5.lease")
 def test_long_jobs_of_busy_workers_have_one_owner(
     lease_lane: Lane, evidence: ClaimEvidence, seed: int

@@ -24,7 +24,8 @@ BATCHES, BATCH = 24, 4
 LATENCY_MS = 20
 SLOTS, IN_FLIGHT = 4, 3  # RAG_WORKER_CONCURRENCY and RAG_EMBEDDING_CONCURRENCY, defaults
 PROBES = 8
-PROBE_MS = 300
+PROBE_MS = 600  # long against the starts of eight jobs on a busy machine
+LOOKS = 3
 MORE_FILES = 8  # open files that connection pools may add
 FINISH_SECONDS = 30.0
 
@@ -45,12 +46,12 @@ def test_capacity_survives_a_hundred_cancellations(
 ) -> None:
     """A hundred cancellations of running jobs change neither slots nor requests in flight nor open files."""
     lane = cleanup_lane
-    before = measured(lane, f"before-{seed}")
+    before = at_its_best(lane, f"before-{seed}")
     lane.script_embedding([], latency_ms=LATENCY_MS)
     jobs = [lane.enqueue(long_document(seed, number)).job_id for number in range(CANCELS)]
     while_running = cancel_running(lane, jobs)
     states = [state_of(status) for status in ends_of(lane, jobs, seconds=FINISH_SECONDS).values()]
-    after = measured(lane, f"after-{seed}")
+    after = at_its_best(lane, f"after-{seed}")
 
     # A few may have been done in the instant before their cancellation; that running ones end is D1.cancel's.
     wrong = [
@@ -98,6 +99,15 @@ def cancel_running(lane: Lane, jobs: list[str]) -> int:
     with redis.Redis.from_url(lane.redis_url, socket_timeout=5) as client, suppress(WaitedTooLong):
         wait_until(step, seconds=FINISH_SECONDS, what="the cancellation of all jobs", every_seconds=0.002)
     return running
+
+
+def at_its_best(lane: Lane, name: str) -> Capacity:
+    """The first look with everything at work, else the last: what has leaked is missing in all of them."""
+    for number in range(LOOKS):
+        found = measured(lane, f"{name}-{number}")
+        if (found.jobs, found.requests, found.done) == (SLOTS, IN_FLIGHT, PROBES):
+            break
+    return found
 
 
 def measured(lane: Lane, name: str) -> Capacity:

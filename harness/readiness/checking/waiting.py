@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-POLL_SECONDS = 0.02  # short against every delay that a check measures, long against the cost of one look
+POLL_SECONDS = 0.05  # short against every delay that a check measures, long against the cost of one look
 
 
 class WaitedTooLong(AssertionError):

@@ -22,9 +22,6 @@ REQUEST_SECONDS = 30.0
 POLL_SECONDS = 0.1
 """Pause between two looks at unfinished jobs, so that waiting does not become the load."""
 
-POLL_JOBS = 20
-"""Unfinished jobs looked at in one go. All have to end, so looking at the oldest ones is enough."""
-
 USER = "readiness"
 """The `sub` of the lane's own requests when the target wants a token."""
 
@@ -83,7 +80,9 @@ class RagworkerApi(ABC):
         waiting = dict.fromkeys(job_ids, "not seen")
         trouble = ""
         while True:
-            batch = list(waiting)[:POLL_JOBS]
+            # One at a time: asking for all of them over and over would be a load of its own.
+            late = time.monotonic() >= deadline
+            batch = list(waiting) if late else list(waiting)[:1]
             try:
                 looked = {job_id: self.status(job_id) for job_id in batch}
             except TargetError as error:
@@ -95,7 +94,7 @@ class RagworkerApi(ABC):
                 del waiting[job_id]
             if not waiting:
                 return {job_id: finished[job_id] for job_id in job_ids}
-            if time.monotonic() >= deadline:
+            if late:
                 raise self._late(waiting, seconds, trouble)
             if len(ended) < len(batch):
                 time.sleep(POLL_SECONDS)

@@ -114,7 +114,13 @@ def test_a_good_service_gives_evidence_that_equals_what_the_service_counted(tmp_
     assert len(ran.data("H6.api_p95", "samples")["values"]) == service.requests
     assert ran.data("H3.failure_rate", "trials")["n"] == 40
     assert ran.data("H3.failure_rate", "trials")["failures"] == 0
-    assert ran.data("H4.sse", "trials") == {"n": 40, "failures": 0, "failed_at": [], "unit": "streams", "examples": []}
+    assert ran.data("H4.sse", "trials") == {
+        "n": 40,
+        "failures": 0,
+        "failed_at": [],
+        "unit": "streams",
+        "examples": [],
+    }
     assert ran.data("H2.dlq", "trials") == {"n": 40, "failures": 0, "unit": "jobs"}
     seconds = ran.data("H1.job_p95", "samples")["values"]
     assert isinstance(seconds, list)

@@ -289,6 +289,18 @@ async def test_subscriber_is_told_of_each_change(queue: Queue, client: redis.asy
     await listener.aclose()
 
 
+async def test_progress_does_not_fall_within_a_stage(queue: Queue) -> None:
+    """A smaller figure that arrives late is not shown; another stage begins where it begins."""
+    job_id = (await queue.submit(new_job())).job_id
+    await queue.claim("w1", limit=1)
+    shown = []
+    for stage, done in (("extract", 1), ("embed", 2), ("embed", 1), ("embed", 3), ("commit", 1)):
+        await queue.progress(job_id, stage, done, 9)
+        (last,) = [event for event in await queue.events(job_id) if event.kind is EventKind.PROGRESS]
+        shown.append((last.stage, last.done))
+    assert shown == [("extract", 1), ("embed", 2), ("embed", 2), ("embed", 3), ("commit", 1)]
+
+
 async def test_blocked_worker_is_handed_the_next_job(queue: Queue) -> None:
     """An idle worker returns from its wait as soon as a job is there, with the job, which is its own by then."""
     assert await queue.claim("w1", limit=2) == []
