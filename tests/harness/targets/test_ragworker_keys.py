@@ -7,7 +7,9 @@ import pytest
 from readiness.targets.ragworker_keys import PLACES, Snapshot
 
 
-@pytest.mark.parametrize(("state", "place"), [(state, place) for state in PLACES for place in PLACES[state]])
+@pytest.mark.parametrize(
+    ("state", "place"), [(state, place) for state in PLACES for place in sorted(PLACES[state])]
+)
 def test_a_job_in_the_place_of_its_state_is_in_order(state: str, place: str) -> None:
     """Every state has its places; a job there, and nowhere else, is no complaint."""
     assert Snapshot(states={"job-1": state}, places={"job-1": (place,)}, document_bytes={}).misplaced() == []
