@@ -31,7 +31,6 @@ STATES = {
 }  # fmt: skip
 
 
-@pytest.mark.early
 @pytest.mark.claim("E1.ends")
 def test_every_end_is_counted(fates: Fates, evidence: ClaimEvidence) -> None:
     """Done, retried, dead by exhaustion, dead at once, dead of its workers, cancelled waiting and running, taken over,

@@ -88,7 +88,6 @@ class Met(NamedTuple):
     effects: int
 
 
-@pytest.mark.early
 @pytest.mark.claim("C4.policy")
 def test_each_error_class_meets_its_policy(retry_lane: Lane, evidence: ClaimEvidence, seed: int) -> None:
     """Each cause is known by its code; what cannot help is tried once, all else again after exactly its delay."""

@@ -50,12 +50,12 @@ def execute(plan: Plan, progress: Progress) -> tuple[Scorecard, Path]:
     Raises BadInput or HarnessFailure; Interrupted says where the evidence gathered so far is. Whatever was started
     has been ended by then.
     """
-    with progress.step("self-test"):
-        require_sound_harness()
+    answers = require_sound_harness()
     ended, removed = sweep_stray(plan.root.runs), sweep_containers(plan.root.runs)
     earlier = _open(plan)
     run_dir = plan.run_dir
     _introduce(plan, progress)
+    progress.note(f"self-test: {answers} known answers judged right")
     if plan.resumes:
         progress.note(f"resumed: {len(earlier.finished)} checks and steps are finished already")
     if ended:

@@ -21,6 +21,7 @@ def rooms(tmp_path: Path) -> Path:
         shutil.copytree(REPOSITORY / room, root / room)
     (root / "reports").mkdir()
     shutil.copy(REPOSITORY / "reports" / "scorecard.yaml", root / "reports" / "scorecard.yaml")
+    shutil.copytree(REPOSITORY / "reports" / "slo", root / "reports" / "slo")
     return root
 
 

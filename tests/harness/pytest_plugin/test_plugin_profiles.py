@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,7 @@ def test_asking_for_a_claim_of_another_profile_says_where_it_is(tmp_path: Path, 
     assert source.count(head) == 1
     changed = source.replace(head, head + "    profiles: [release]\n")
     (tmp_path / "reports" / "scorecard.yaml").write_text(changed, encoding="utf-8")
+    shutil.copytree(repository / "reports" / "slo", tmp_path / "reports" / "slo")
     with pytest.raises(
         BadInput, match=r"--only H10\.recount: the profile quick leaves this claim out.*--profile"
     ):
